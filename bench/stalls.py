@@ -26,10 +26,7 @@ from rich.status import Status
 from rich.table import Table
 
 from bench import report
-from bench.attacks.crowds import CROWDS
-from bench.attacks.floods import FLOODS
-from bench.attacks.frames import FRAMES
-from bench.attacks.messages import MESSAGES
+from bench.attacks.every import ATTACKS
 from bench.attacks.speech import HIDDEN, IDLE, MODEL, Attack
 from bench.client.connection import ready
 from bench.parked import Parked
@@ -222,11 +219,7 @@ def main() -> int:
     parser.add_argument("--models", type=int, default=40, help="how many the server has (default: 40)")
     parser.add_argument("--parked", type=int, default=100_000, help="sequences in its store (default: 100,000)")
     options = parser.parse_args()
-    chosen = {
-        n: a
-        for n, a in (MESSAGES | FLOODS | FRAMES | CROWDS).items()
-        if not options.only or any(word in n for word in options.only)
-    }
+    chosen = {n: a for n, a in ATTACKS.items() if not options.only or any(word in n for word in options.only)}
     console = report.begun()
     with console.status("exporting the models") as status:
         stalls = run(chosen, options.models, options.parked, status)

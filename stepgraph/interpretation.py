@@ -16,7 +16,7 @@ from stepgraph.file import sidecar
 from stepgraph.file.sidecar import Sidecar
 from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import label
-from stepgraph.proving import beginnings, comparison, one_step, sizes
+from stepgraph.proving import beginnings, comparison, judgement, one_step, sizes
 from stepgraph.proving.one_step import Interpretation
 from stepgraph.proving.proof import ROUNDING
 from stepgraph.proving.reference import Original
@@ -104,7 +104,7 @@ def _decided(model: onnx.ModelProto, said: Sidecar) -> Interpretation:
     if not known.states:
         with suppress(ModelRefused):
             return _looking_back(reading, refusal)
-    raise _best(refusals or [refusal])
+    raise _best(refusals or [judgement.at_once(graph, cells, known) or refusal])
 
 
 def _looking_back(reading: _Reading, refusal: ModelRefused) -> Interpretation:

@@ -4,7 +4,7 @@ Knows no report: the refusal carries the lines. Whether they are true of the mod
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from itertools import product
@@ -27,6 +27,7 @@ from stepgraph.reading import axes, branches, guess, interface, randomness
 
 _SECONDS = 8.0  # for all tries together
 _SIZES = (10, 512, 160, 480)  # of an axis that is neither batch nor time: of a context, or samples of sound
+_RATES = (2, 3, 4, 5, 8, 10)  # rows of one input to one of another
 _MOST_SIZES, _MOST_VALUES = 12, 4
 _COMPARING = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 _HINT = "so many were tried: say how many your clients send at each step"
@@ -39,11 +40,11 @@ def remedied(model: onnx.ModelProto, said: Sidecar, refused: StepgraphError, att
     """The refusal with what would get the file served; the refusal itself if no such thing is found in time."""
     deadline = time.monotonic() + _SECONDS
     with suppress(Exception):  # what a try meets is not what the file is refused for
-        for candidate, labels in _candidates(model, said):
+        for candidate, why in _candidates(model, said):
             if time.monotonic() > deadline:
                 break
             if _serves(attempt, candidate):
-                return _told(refused, said, candidate, labels)
+                return _told(refused, said, candidate, why)
     return refused
 
 
@@ -54,23 +55,19 @@ def _serves(attempt: Attempt, candidate: Sidecar) -> bool:
     return False
 
 
-def _told(refused: StepgraphError, said: Sidecar, found: Sidecar, labels: Sequence[str]) -> ModelRefused:
+def _told(refused: StepgraphError, said: Sidecar, found: Sidecar, why: str) -> ModelRefused:
     new = _new(said, found)
     node = refused.node if isinstance(refused, ModelRefused) else None
-    if labels and replace(found, block=said.block) == said:
-        names, sizes = (
-            ", ".join(map(repr, new.block)),
-            ", ".join(f"{sidecar.key(k)} = {v}" for k, v in new.block.items()),
+    if why and replace(found, block=said.block) == said:
+        sizes = ", ".join(f"{sidecar.key(k)} = {v}" for k, v in new.block.items())
+        said_so = (
+            f"the file is served once its size is said in {sidecar.FILE} beside it, under [block]: {sizes} ({_HINT})"
         )
-        return ModelRefused(
-            f"the axis {' and '.join(map(repr, labels))} of {names} is neither batch nor time, and the file is "
-            f"served once its size is said in {sidecar.FILE} beside it, under [block]: {sizes} ({_HINT})",
-            remedy=sidecar.lines(new),
-        )
+        return ModelRefused(f"{why}, and {said_so}", remedy=sidecar.lines(new))
     lines = sidecar.lines(new)
     hint = f" ({_HINT})" if max(new.block.values(), default=1) > 1 else ""
-    why = f"{str(refused).rstrip('.')}. It is served once {sidecar.FILE} beside it says, if that is true of it: "
-    return ModelRefused(f"{why}{' '.join(lines)}{hint}", node, lines)
+    once = f"{str(refused).rstrip('.')}. It is served once {sidecar.FILE} beside it says, if that is true of it: "
+    return ModelRefused(f"{once}{' '.join(lines)}{hint}", node, lines)
 
 
 def _new(said: Sidecar, found: Sidecar) -> Sidecar:
@@ -87,15 +84,15 @@ def _new(said: Sidecar, found: Sidecar) -> Sidecar:
     )
 
 
-def _candidates(model: onnx.ModelProto, said: Sidecar) -> Iterator[tuple[Sidecar, Sequence[str]]]:
-    """What to try, and the labels of axes that are neither batch nor time in it."""
+def _candidates(model: onnx.ModelProto, said: Sidecar) -> Iterator[tuple[Sidecar, str]]:
+    """What to try, and what is the matter with the axes whose sizes it says, if that is known."""
     for left_out, state, fixed in product(_left_out(model, said), _states(model, said), _fixed(model, said)):
         base = replace(said, left_out=left_out, state=state, fixed=fixed)
         if base != said:
-            yield base, ()
+            yield base, ""
         if not said.block:
             decided = Graph(branches.resolve(sidecar.fix(model, fixed)))
-            yield from ((replace(base, block=block), labels) for block, labels in _blocks(decided, base))
+            yield from ((replace(base, block=block), why) for block, why in _blocks(decided, base))
 
 
 def _left_out(model: onnx.ModelProto, said: Sidecar) -> Iterator[tuple[str, ...]]:
@@ -145,22 +142,28 @@ def _compared(model: onnx.ModelProto, name: str) -> list[int]:
     return sorted({int(v.item()) for v in values if v.size == 1 and v.dtype.kind in "iu"}, reverse=True)
 
 
-def _blocks(graph: Graph, said: Sidecar) -> Iterator[tuple[dict[str, int], Sequence[str]]]:
-    """Sizes of the last free axes of inputs, and the labels of those that are neither batch nor time."""
+def _blocks(graph: Graph, said: Sidecar) -> Iterator[tuple[dict[str, int], str]]:
+    """Sizes of the last free axes of inputs, and what is the matter with these, if that is known."""
     cells = operators.find(graph)
     known = interface.find(graph, cells, said.state)
     strange = axes.of_no_step(graph, cells, known)
     together = [list(strange)] if len(strange) > 1 else []
     for labels, size in product([*([label] for label in strange), *together], _SIZES):
-        yield dict.fromkeys((name for label in labels for name in strange[label]), size), labels
+        names = [name for label in labels for name in strange[label]]
+        which = f"the axis {' and '.join(map(repr, labels))} of {', '.join(map(repr, dict.fromkeys(names)))}"
+        yield dict.fromkeys(names, size), f"{which} is neither batch nor time"
     if strange:
         return
     data = {name: guess.dims_of(info) for name, info in graph.inputs.items() if name not in known.inputs}
     for name, dims in data.items():
         if isinstance(dims[-1] if dims else 1, str):
-            yield from (({name: size}, ()) for size in dict.fromkeys((*_SIZES[1:], *_numbers(graph))))
+            yield from (({name: size}, "") for size in dict.fromkeys((*_SIZES[1:], *_numbers(graph))))
         elif any(isinstance(dim, str) for dim in dims) and not cells:
-            yield {name: 1}, ()
+            yield {name: 1}, ""
+        elif any({*guess.free({other: data[other]})} - {*dims} for other in data):  # of another rate
+            yield from (
+                ({name: size}, f"a step has several rows of '{name}', and of other inputs one") for size in _RATES
+            )
 
 
 def _numbers(graph: Graph) -> list[int]:

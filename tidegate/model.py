@@ -18,7 +18,7 @@ from tidegate.v1 import model_pb2 as pb
 class TensorSpec:
     """One input or output, as one step of one sequence sees it: `shape` is without batch and time.
 
-    `columns` say more of each of its `features`, if the model does; for the last four see `Legend`.
+    `columns` say more of each of its `features`, if the model does; for the last five see `Legend`.
     """
 
     name: str
@@ -31,10 +31,11 @@ class TensorSpec:
     timestamp: tuple[str, ...] = ()
     time_format: str = ""
     time_step: str = ""
+    series: tuple[str, ...] = ()
 
     @property
     def legend(self) -> Legend:
-        return Legend(self.columns, self.classes, self.timestamp, self.time_format, self.time_step)
+        return Legend(self.columns, self.classes, self.timestamp, self.time_format, self.time_step, self.series)
 
     def class_of(self, scores: wire.Array) -> str:
         """The class of one row of an output that has `classes`: that of the greatest; "" if a score is NaN."""

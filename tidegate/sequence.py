@@ -1,7 +1,7 @@
 """What is open on a server, for threads: a sequence, a fleet."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Self
 
 from tidegate.answers import Answer
@@ -19,7 +19,6 @@ from tidegate.opened import (
     run,
 )
 from tidegate.protocol.fleet_books import FleetBooks
-from tidegate.protocol.in_flight import StepsPromise
 from tidegate.protocol.sequence_books import SequenceBooks
 from tidegate.transport import calls
 from tidegate.transport.deadline import Deadline
@@ -56,25 +55,41 @@ class Sequence(OpenSequence["Sequence"], _Open[SequenceBooks]):
         itself, after the answers to the rows before it. `timeout` is for each answer.
         Leaving early leaves the sequence after the last row that was sent: see `next_step`.
         """
-        calls.check_window(window)
+        return in_turn(((self, row) for row in rows), window, timeout)
+
+    def _sent(self, values: Inputs, timeout: float | None) -> Callable[[], Answer]:
+        """Sends a step; returns what waits for its answer."""
         limit = calls.limit(timeout, self._source.timeout)
-        in_flight: deque[StepsPromise] = deque()
-        failure: Exception | None = None
-        source = iter(rows)
-        while True:
-            try:
-                in_flight.append(run(self._send, self._books.send_step, next(source), Deadline(limit)))
-            except StopIteration:
-                break
-            except Exception as error:  # noqa: BLE001 - of whatever kind: what was sent before has its answers
-                failure = error
-                break
-            if len(in_flight) >= window:
-                yield run(self._answer, in_flight.popleft(), limit)
-        while in_flight:
-            yield run(self._answer, in_flight.popleft(), limit)
-        if failure is not None:
-            raise failure
+        promise = run(self._send, self._books.send_step, values, Deadline(limit))
+        return lambda: run(self._answer, promise, limit)
+
+
+def in_turn(
+    steps: Iterable[tuple[Sequence, Inputs]], window: int = WINDOW, timeout: float | None = None
+) -> Iterator[Answer]:
+    """Steps of several sequences, up to `window` of them in flight; their answers in the order of the steps.
+
+    See Sequence.stream, which is this for one sequence.
+    """
+    calls.check_window(window)
+    in_flight: deque[Callable[[], Answer]] = deque()
+    failure: Exception | None = None
+    source = iter(steps)
+    while True:
+        try:
+            sequence, values = next(source)
+            in_flight.append(sequence._sent(values, timeout))  # noqa: SLF001 - of this module
+        except StopIteration:
+            break
+        except Exception as error:  # noqa: BLE001 - of whatever kind: what was sent before has its answers
+            failure = error
+            break
+        if len(in_flight) >= window:
+            yield in_flight.popleft()()
+    while in_flight:
+        yield in_flight.popleft()()
+    if failure is not None:
+        raise failure
 
 
 class Fleet(OpenFleet, _Open[FleetBooks]):

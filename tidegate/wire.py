@@ -87,8 +87,10 @@ def encode_to(tensor: Tensor, name: str, array: Array, encoding: int = 0) -> Non
         tensor.data = (array if little else array.astype(_DTYPES[code])).tobytes()
 
 
-def decode(tensor: Tensor) -> Array:
+def decode(tensor: Tensor, data: bytes | memoryview | None = None) -> Array:
     """A tensor as an array of its type and shape; from `data` a read-only view of the message's own bytes, no copy.
+
+    `data` is given where it lies beside the message.
 
     Raises WireError: WRONG_TYPE (an unknown type, or elements that do not fit it), WRONG_SHAPE (a negative axis,
     or too many axes), WRONG_SIZE (more or fewer elements than the shape says), MALFORMED (both `data` and `values`).
@@ -97,21 +99,21 @@ def decode(tensor: Tensor) -> Array:
     layout = _LAYOUTS.get((tensor.type, shape))
     if layout is not None and not tensor.values:
         dtype, size = layout
-        if len(data := tensor.data) == size:
+        data = tensor.data if data is None else data
+        if len(data) == size:
             return np.ndarray(shape, dtype, data)
-    return _decoded(tensor, shape)
+    return _decoded(tensor, shape, tensor.data if data is None else data)
 
 
-def _decoded(tensor: Tensor, shape: tuple[int, ...]) -> Array:
+def _decoded(tensor: Tensor, shape: tuple[int, ...], data: bytes | memoryview) -> Array:
     dtype = dtype_of(tensor.type)
     if len(shape) > MAX_AXES or min(shape, default=0) < 0:
         raise WireError(REASON_WRONG_SHAPE, _wrong_shape(tensor, shape))
     count = math.prod(shape)
     if tensor.values:
         return _shaped(tensor, _from_values(tensor, dtype, count), shape)
-    data = tensor.data
     if len(data) != count * dtype.itemsize:
-        raise WireError(REASON_WRONG_SIZE, _wrong_size(tensor, dtype, count))
+        raise WireError(REASON_WRONG_SIZE, _wrong_size(tensor, dtype, count, len(data)))
     flat = np.frombuffer(data, dtype)
     if dtype.kind == "b" and flat.view(np.uint8).max(initial=0) > 1:
         raise WireError(REASON_WRONG_TYPE, f"{_label(tensor)} is bool and holds a byte that is neither 0 nor 1")
@@ -133,7 +135,9 @@ def _from_values(tensor: Tensor, dtype: DType, count: int) -> Array:
         raise WireError(REASON_MALFORMED, f"{_label(tensor)} has both data and values; exactly one of them is expected")
     if len(tensor.values) != count:
         raise WireError(REASON_WRONG_SIZE, _wrong_size(tensor, dtype, count))
-    values = np.array(tensor.values, np.float64)
+    tensor.DiscardUnknownFields()  # so that the values are the last bytes that it is written as: none is an object
+    written = tensor.SerializeToString()
+    values = np.frombuffer(written, "<f8", count, len(written) - 8 * count)
     if dtype.kind != "f":
         _check_whole(tensor, values, dtype)
     with np.errstate(over="ignore"):  # too large for the type becomes Inf, which a model's check refuses by its name
@@ -160,11 +164,11 @@ def _wrong_shape(tensor: Tensor, shape: tuple[int, ...]) -> str:
     return f"{_label(tensor)} has a negative axis in its shape {list(shape)}"
 
 
-def _wrong_size(tensor: Tensor, dtype: DType, elements: int) -> str:
+def _wrong_size(tensor: Tensor, dtype: DType, elements: int, size: int = 0) -> str:
     expected = f"{elements} elements of {dtype.name} in the shape {list(tensor.shape)}"
     if tensor.values:
         return f"{_label(tensor)} has {len(tensor.values)} values; {expected} were expected"
-    return f"{_label(tensor)} has {len(tensor.data)} bytes; {expected} take {elements * dtype.itemsize}"
+    return f"{_label(tensor)} has {size} bytes; {expected} take {elements * dtype.itemsize}"
 
 
 def _label(tensor: Tensor) -> str:

@@ -114,7 +114,9 @@ class Config(ABC):
 
     def error(self, name: str, reason: str) -> ConfigError:
         """An error that names a field and its value."""
-        return ConfigError(f"--{name.replace('_', '-')}: {getattr(self, name)} {reason}")
+        value = getattr(self, name)
+        shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+        return ConfigError(f"--{name.replace('_', '-')}: {shown} {reason}")
 
     def as_json(self) -> dict[str, Any]:
         """What decides the result, as plain values: without the places where things are put."""

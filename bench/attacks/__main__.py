@@ -5,10 +5,7 @@ import sys
 
 import grpc
 
-from bench.attacks.crowds import CROWDS
-from bench.attacks.floods import FLOODS
-from bench.attacks.frames import FRAMES
-from bench.attacks.messages import MESSAGES
+from bench.attacks.every import ATTACKS
 
 PATIENCE = 60.0  # seconds for an attack
 PAUSE = 1.0  # seconds between two, unless others are asked for
@@ -17,7 +14,7 @@ PAUSE = 1.0  # seconds between two, unless others are asked for
 async def for_ever(port: int, pause: float) -> None:
     """Attacks the server at a port of this machine."""
     while True:
-        for name, attack in (MESSAGES | FLOODS | FRAMES | CROWDS).items():
+        for name, attack in ATTACKS.items():
             try:
                 await asyncio.wait_for(attack(port), PATIENCE)
                 print(f"{name}: over", flush=True)

@@ -9,14 +9,13 @@ from bench.attacks.speech import (
     Attack,
     ask,
     bundle,
-    heard,
     opening,
     predict,
     stream,
+    until_answered,
     until_quiet,
 )
 from bench.scenario import FEATURES
-from tidegate import wire
 from tidegate.v1 import sequence_pb2 as pb
 from tidegate.v1 import tensor_pb2
 
@@ -69,12 +68,7 @@ async def chunk(port: int) -> None:
     """As large as a message may be."""
     rows = np.zeros((100_000, FEATURES), np.float32)
     async with stream(port) as call:
-        await call.write(opening())
-        await heard(call, 1)
-        await call.write(pb.StreamRequest(steps=pb.Steps(inputs=[wire.encode("", rows)])).SerializeToString())
-        answered = 0
-        while answered < len(rows) and (found := await heard(call, 1)) and found[0].HasField("answers"):
-            answered = found[0].answers.first_step + found[0].answers.outputs[0].shape[0]
+        await until_answered(call, rows)
 
 
 async def prediction(port: int) -> None:

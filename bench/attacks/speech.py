@@ -59,6 +59,16 @@ async def until_quiet(call: "Call") -> None:
             pass
 
 
+async def until_answered(call: "Call", rows: np.ndarray, trace: pb.TraceSelection = NONE) -> None:
+    """Sends a chunk of steps of a new sequence, and reads all of its answers."""
+    await call.write(opening(trace=trace))
+    await heard(call, 1)
+    await call.write(pb.StreamRequest(steps=pb.Steps(inputs=[wire.encode("", rows)])).SerializeToString())
+    answered = 0
+    while answered < len(rows) and (found := await heard(call, 1)) and found[0].HasField("answers"):
+        answered = found[0].answers.first_step + found[0].answers.outputs[0].shape[0]
+
+
 async def ask(port: int, request: pb.StreamRequest, answers: int = 1) -> None:
     """One message on a stream with an open sequence, and so many answers."""
     async with stream(port) as call:

@@ -7,6 +7,7 @@ after each ms of it, and stops. In between the loop does not sleep, so that each
 """
 
 import asyncio
+import gc
 import json
 import signal
 import sys
@@ -17,7 +18,7 @@ from types import FrameType
 from server.__main__ import main
 
 ROOT = Path(__file__).parents[2]
-EVERY = 0.001  # seconds of processor time
+EVERY = 0.001  # seconds
 DEEPEST = 4  # functions of ours that a place names
 
 
@@ -27,7 +28,7 @@ class Turns:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._measures = False
-        self._began = self._longest = 0.0
+        self._began = self._longest = self._collects_since = 0.0
         self._seen: list[str] = []  # in this turn
         self._where: list[str] = []  # in the longest one
 
@@ -38,7 +39,7 @@ class Turns:
         self._loop.call_soon_threadsafe(self._first)
 
     def _first(self) -> None:
-        signal.setitimer(signal.ITIMER_PROF, EVERY, EVERY)
+        signal.setitimer(signal.ITIMER_REAL, EVERY, EVERY)
         self._began = thread_time()
         self._loop.call_soon(self._turn)
 
@@ -52,6 +53,14 @@ class Turns:
             self._loop.call_soon(self._turn)
         self._began = thread_time()
 
+    def collected(self, phase: str, info: dict[str, int]) -> None:
+        """Notes a collection of garbage: no signal is handled meanwhile. See gc.callbacks."""
+        if phase == "start":
+            self._collects_since = thread_time()
+        else:
+            took = (thread_time() - self._collects_since) * 1e3
+            self._seen.append(f"a collection of generation {info['generation']} that took {took:.1f} ms")
+
     def look(self, _: int, frame: FrameType | None) -> None:
         """Notes where this turn is."""
         names = list[str]()
@@ -60,11 +69,11 @@ class Turns:
             if path.startswith(str(ROOT)) and path != __file__:
                 names.append(f"{path.removeprefix(f'{ROOT}/')}:{frame.f_lineno} {frame.f_code.co_name}")
             frame = frame.f_back
-        self._seen.append(" < ".join(names))
+        self._seen.append(f"{(thread_time() - self._began) * 1e3:4.1f} ms: {' < '.join(names)}")
 
     def write(self, *_: object) -> None:
         """Writes what was measured."""
-        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         self._measures = False
         unfinished = self._file.with_suffix(".part")
         unfinished.write_text(json.dumps({"longest": self._longest * 1e3, "where": self._where}), encoding="utf-8")
@@ -73,8 +82,9 @@ class Turns:
 
 if __name__ == "__main__":
     turns = Turns(Path(sys.argv[1]))
+    gc.callbacks.append(turns.collected)
     for number, handler in (
-        (signal.SIGPROF, turns.look),
+        (signal.SIGALRM, turns.look),
         (signal.SIGUSR1, turns.begin),
         (signal.SIGUSR2, turns.write),
     ):

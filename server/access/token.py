@@ -113,7 +113,7 @@ def _number(given: Mapping[str, Any], key: str) -> Any:  # noqa: ANN401 # int or
     kind = int if key in _COUNTS else int | float
     if isinstance(value, bool) or not isinstance(value, kind) or not 0 <= value <= _LARGEST:
         raise ValueError(
-            f"{key} is {value!r:.40}; expected {'a whole number' if kind is int else 'a number'}, 0 or more"
+            f"{key} is {value!r:.40}; expected {'a whole number' if kind is int else 'a number'} from 0 to {_LARGEST}"
         )
     if key == "weight" and not value:
         raise ValueError("weight is 0; expected more than 0")

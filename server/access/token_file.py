@@ -72,7 +72,10 @@ class TokenFile:
         if not self.path.parent.is_dir():
             raise OSError(f"there is no folder {self.path.parent} for the file of tokens: make it")
         lock = self.path.with_name(f".{self.path.name}.lock")
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise OSError(f"the file of tokens {self.path} cannot be changed: {lock}: {error.strerror}") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield

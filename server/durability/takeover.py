@@ -171,7 +171,7 @@ class Takeovers:
         try:
             await self._see(request, here, seen)
             if (later := self._registry.those_here(request.ids)) != here:  # one has left, and is not in the store yet
-                seen.clear()
+                await freed(seen)
                 await self._see(request, later, seen)
             await self._restore(request, seen, restored)
             await self._admit(request, restored)

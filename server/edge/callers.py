@@ -75,3 +75,11 @@ def address_of(peer: str) -> str:
     if mapped := getattr(address, "ipv4_mapped", None):
         return f"ipv4:{mapped}"
     return f"ipv6:{ip_network((address, 64), strict=False).network_address}"
+
+
+def peer_of(name: object) -> str:
+    """A client as grpc names it, from the address that its socket has at the other end."""
+    if not isinstance(name, tuple):
+        return "unix:"
+    host, port = name[:2]
+    return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
+from server.edge.pieces import Message
 from server.errors import TidegateError
 from server.streams.events import Answered, FleetAnswered
 
@@ -33,8 +34,12 @@ class Large:
 class Whole:
     """An answer that is a message already. Its stream counts its bytes until it has left."""
 
-    message: bytes
+    message: Message
     size: int
+
+    def kept(self) -> Self:
+        """As it may wait: itself."""
+        return self
 
 
 ANSWERS = Answered, FleetAnswered, Whole
@@ -68,7 +73,7 @@ class Call(Protocol):
     def several(self) -> bool:
         """Whether there are further messages, which came together with the one that was taken."""
 
-    def send(self, message: bytes) -> None:
+    def send(self, message: Message) -> None:
         """One message, while it is not `full`."""
 
     @property
@@ -125,7 +130,7 @@ class Dialect(Protocol):
     def write(self, event: Any) -> bytes | Large:  # noqa: ANN401 # of those that it emits
         """The message for one event."""
 
-    def bundle(self, events: Sequence[Outgoing]) -> tuple[bytes, int]:
+    def bundle(self, events: Sequence[Outgoing]) -> tuple[Message, int]:
         """The next message, and how many of these, in their order, are in it; bytes are whole messages.
 
         The first is not Large.

@@ -14,12 +14,12 @@ import grpc
 
 from server.durability.keeper import AnyKeeper
 from server.edge.admission import Leaving
-from server.edge.dialect import ANSWERS, Bundle, Call, Dialect, Large, Outgoing, Request, Served, Whole
+from server.edge.dialect import ANSWERS, Bundle, Call, Dialect, Large, Outgoing, Request, Served
 from server.edge.pace import Pace
 from server.errors import Silent, TidegateError
 from server.futures import settle
 from server.streams.allowance import Allowance
-from server.streams.events import Failed, kept
+from server.streams.events import Failed
 
 log = logging.getLogger(__name__)
 
@@ -220,7 +220,7 @@ class Exchange:
         if self._over.done():
             return
         if isinstance(event, ANSWERS):
-            message: Outgoing = kept(event) if self._call.full and not isinstance(event, Whole) else event
+            message: Outgoing = event.kept() if self._call.full else event
         else:
             if isinstance(event, Failed):
                 self._note(event, self._stream)

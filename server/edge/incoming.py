@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 import grpc
 
 from server.caller import Caller
+from server.edge.fields import Buffer
 from server.errors import Refusal, Silent
 from server.settings import Settings
 
@@ -31,7 +32,7 @@ class Incoming:
         self._of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def message(self, caller: Caller, read: Callable[[], Awaitable[Any]]) -> AsyncIterator[bytes]:
+    async def message(self, caller: Caller, read: Callable[[], Awaitable[Any]]) -> AsyncIterator[Buffer]:
         """The message of a call, which counts during the block. Raises Refusal: there is none; Silent: none in time."""
         place = self._of.setdefault(caller.account, asyncio.Semaphore(self._most))
         async with AsyncExitStack() as places:

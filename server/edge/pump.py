@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from server.edge.dialect import Listener
+from server.edge.pieces import Message
 
 
 class Context(Protocol):
@@ -47,9 +48,9 @@ class Pump:
         """See Call: messages come one by one."""
         return False
 
-    def send(self, message: bytes) -> None:
+    def send(self, message: Message) -> None:
         """See Call."""
-        self._answer = message
+        self._answer = bytes(message)
         self._answered.set()
 
     @property

@@ -13,6 +13,7 @@ from server.caller import Caller
 from server.edge import status
 from server.edge.admission import Admission
 from server.edge.callers import Peer, anybody
+from server.edge.fields import Buffer
 from server.edge.incoming import Incoming
 from server.edge.transports import Transport
 from server.errors import OverLimit, Refusal
@@ -108,11 +109,11 @@ class Reflection:
                 yield answer
 
 
-def _parsed(kind: type[Read], data: bytes) -> Read:
+def _parsed(kind: type[Read], data: Buffer) -> Read:
     if len(data) > _LONGEST:
         raise OverLimit(f"a message of {len(data)} bytes came; {_LONGEST} is the limit of a {kind.DESCRIPTOR.name}")
     try:
-        return kind.FromString(data)
+        return kind.FromString(bytes(data))
     except DecodeError:
         raise Refusal(f"a message came that is no {kind.DESCRIPTOR.name}") from None
 

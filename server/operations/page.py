@@ -1,12 +1,17 @@
-"""An HTTP server in threads for one page: few connections at a time, and silent ones are closed."""
+"""An HTTP server in threads for one page, with few connections at a time.
+
+Silent ones are closed, and where others wait for a place the one that has had one for longest.
+"""
 
 import socket
+from contextlib import suppress
 from socketserver import ThreadingMixIn
 from threading import BoundedSemaphore, Thread
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 _MOST = 32  # connections at a time
+_PATIENCE = 1.0  # seconds until the slowest of them has given up its place
 
 
 class Page:
@@ -41,21 +46,28 @@ class Page:
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, *given: Any) -> None:  # noqa: ANN401 # the library's
         super().__init__(*given)
         self._places = BoundedSemaphore(_MOST)
+        self._open: dict[socket.socket, None] = {}  # the one that came first is the first
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # the library's
-        if self._places.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+        if not self._places.acquire(blocking=False):
+            for slowest in [*self._open][:1]:
+                with suppress(OSError):  # it has ended by itself
+                    slowest.shutdown(socket.SHUT_RDWR)
+            if not self._places.acquire(timeout=_PATIENCE):
+                return self.shutdown_request(request)
+        self._open[request] = None
+        return super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # the library's
         try:
             super().process_request_thread(request, client_address)
         finally:
+            del self._open[request]
             self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # the library's

@@ -17,7 +17,6 @@ from server.access import token_secret
 from server.access.token import BadToken, Token, date, read, seconds
 from server.access.token_file import TokenFile
 from server.caller import Right
-from server.meter import Limits
 from server.options import PREFIX, Parser
 
 _MIB = 2**20
@@ -37,18 +36,21 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
 
 
 def _add(options: argparse.Namespace) -> None:
-    limits = Limits(
-        options.open, options.parked, options.steps_per_second, int(options.message_mib * _MIB), options.weight
-    )
+    if "@" in options.models:
+        raise ValueError(f"--models is {options.models!r}; expected names of models without @: an alias is its model's")
     made = "" if options.certificate else token_secret.make()
     given = {
         "may": options.may.split(","),
         "models": options.models.split(","),
         "certificate": options.certificate,
         "sha256": [token_secret.digest(made)] if made else [],
+        "open": options.open,
+        "parked": options.parked,
+        "steps_per_second": options.steps_per_second,
+        "message_bytes": int(options.message_mib * _MIB),
         "weight": options.weight,
     }
-    token = replace(read(options.name, given), limits=limits, expires=_until(options.expires))
+    token = read(options.name, given | ({"expires": _until(options.expires)} if options.expires else {}))
     with TokenFile(options.tokens).change() as tokens:
         if options.name in tokens:
             raise BadToken(f"there is a token '{options.name}'; renew it, or remove it first")
@@ -66,6 +68,8 @@ def _renew(options: argparse.Namespace) -> None:
     made = token_secret.make()
     with TokenFile(options.tokens).change() as tokens:
         before = _existing(tokens, options.name)
+        if not before.digests:
+            raise BadToken(f"token '{options.name}' has no secret: certificate '{before.certificate}' stands for it")
         old = () if options.drop_old else before.digests[:_OLD]
         tokens[options.name] = token = replace(before, digests=(token_secret.digest(made), *old))
     _show(token, made)
@@ -110,14 +114,12 @@ def _line(token: Token) -> str:
     return "  ".join(parts)
 
 
-def _until(given: str) -> float:
-    """A date, or a time from now: 90d, 12h. Raises ValueError."""
+def _until(given: str) -> str:
+    """The date of a date, or of a time from now: 90d, 12h. Raises ValueError."""
     unit = {"d": 86_400.0, "h": 3_600.0}.get(given[-1:])
-    if not given:
-        return inf
     try:
-        return seconds(given) if unit is None else time.time() + float(given[:-1]) * unit
-    except ValueError:
+        return date(seconds(given) if unit is None else time.time() + float(given[:-1]) * unit)
+    except (ValueError, OverflowError):
         raise ValueError(f"--expires is {given!r}; expected a date such as 2030-01-31, or 90d or 12h") from None
 
 

@@ -90,7 +90,9 @@ class Repository:
         Raises UnknownModel, ModelUnavailable, WrongState: it is not here any more, or not yet.
         """
         key = name, version
-        here = [model for model in self.served() if (model.name, model.version) == key]
+        present = self.ready(name, version)
+        here = [model for model in self._former if (model.name, model.version) == key]
+        here = here if present is None else [present, *here]
         if to := self.destination(name, version):
             return state_value.fitting(here, self.find(name, to), inputs=True)
         for model in here:

@@ -35,15 +35,22 @@ class InputCheck:
                 return {only.name: x.reshape(self._one_step)}
         return {name: x[:, np.newaxis] for name, x in self._check(given, None).items()}
 
+    def count(self, given: Named) -> int:
+        """How many steps these inputs of one sequence are. Their numbers are not looked at. Raises as `steps`."""
+        return len(next(iter(self._check(given, None, numbers=False).values())))
+
     def fleet(self, given: Named, rows: int) -> dict[str, np.ndarray]:
         """The inputs of one step of `rows` sequences by name, each [1, rows, ...row]. Raises as `steps`."""
         return {name: x[np.newaxis] for name, x in self._check(given, rows).items()}
 
-    def _check(self, given: Named, rows: int | None) -> dict[str, np.ndarray]:
+    def _check(self, given: Named, rows: int | None, *, numbers: bool = True) -> dict[str, np.ndarray]:
         named = _by_name(self._ports, given)
-        checked = {port.name: _check(port, limits, named[port.name], rows) for port, limits in self._limited}
+        checked = {port.name: _shaped(port, named[port.name], rows) for port in self._ports}
         if len(checked) > 1:
             _check_lengths(checked)
+        if numbers:
+            for port, limits in self._limited:
+                _check_numbers(checked[port.name], limits)
         return checked
 
 
@@ -57,7 +64,7 @@ def _by_name(ports: Sequence[Port], given: Named) -> Mapping[str, np.ndarray]:
     return named
 
 
-def _check(port: Port, limits: Limits, x: np.ndarray, rows: int | None) -> np.ndarray:
+def _shaped(port: Port, x: np.ndarray, rows: int | None) -> np.ndarray:
     if x.dtype != port.dtype:
         raise BadInput(f"input '{port.name}' is {x.dtype}; expected {port.dtype}", Reason.WRONG_TYPE)
     if x.shape == port.row and rows is None:
@@ -66,10 +73,13 @@ def _check(port: Port, limits: Limits, x: np.ndarray, rows: int | None) -> np.nd
         leading = "steps" if rows is None else str(rows)
         expected = ", ".join([leading, *map(str, port.row)])
         raise BadInput(f"input '{port.name}' has shape {list(x.shape)}; expected [{expected}]", Reason.WRONG_SHAPE)
+    return x
+
+
+def _check_numbers(x: np.ndarray, limits: Limits) -> None:
     if not limits.hold(x):
         fault = limits.fault(x)
         raise BadInput(fault.sentence, Reason.OUT_OF_RANGE if fault.finite else Reason.NOT_FINITE)
-    return x
 
 
 def _check_lengths(inputs: Mapping[str, np.ndarray]) -> None:

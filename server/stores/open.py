@@ -1,8 +1,9 @@
 """Which store an address means."""
 
 import os
+import re
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
 from server.errors import StoreFailed
 from server.stores.memory import MemoryStore
@@ -35,7 +36,7 @@ def open_store(url: str, terms: Terms) -> Store:
     if scheme in REMOTE and rest.startswith("//"):
         from server.stores.valkey.store import ValkeyStore  # noqa: PLC0415 - a tenth of a server's start
 
-        parts = urlsplit(url)
+        parts = _checked(url)
         options = dict(parse_qsl(parts.query))
         prefix = options.pop("prefix", "tidegate")
         return ValkeyStore(urlunsplit(parts._replace(query=urlencode(options))), terms, prefix)
@@ -48,10 +49,34 @@ def described(url: str) -> tuple[str, str]:
     if scheme == "sqlite":
         return scheme, rest or str(_usual())
     if scheme in REMOTE:
-        parts = urlsplit(url)
-        place = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="")
-        return "valkey", urlunsplit(place)
+        return "valkey", without_password(url).partition("?")[0]
     return ("memory", "") if scheme == "memory" else ("none", "")
+
+
+def without_password(url: str) -> str:
+    """An address without what stands before its last @, wherever that is: a password may hold any character."""
+    scheme, there, rest = url.partition("://")
+    return f"{scheme}{there}{rest.rpartition('@')[2]}"
+
+
+def _checked(url: str) -> SplitResult:
+    """The parts of a Valkey's address; what stands in them is not said, for it may be of a password.
+
+    Raises StoreFailed: a character of a password ends it too early, or the library would pass over a part.
+    """
+    why, parts = "", urlsplit("")
+    try:
+        parts = urlsplit(url)
+        whole = "@" not in f"{parts.path}{parts.query}" and "#" not in url and parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole:
+        why = "expected a port up to 65535, and / ? # @ [ ] in a password as %2F %3F %23 %40 %5B %5D"
+    elif parts.scheme != "unix" and not re.fullmatch("/?[0-9]*", parts.path):
+        why = "expected a whole number as its database"
+    if why:
+        raise StoreFailed(f"the address of the store cannot be understood: {why}")
+    return parts
 
 
 def file_of(url: str) -> Path | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 
@@ -32,6 +33,11 @@ class Form:
     bundle: bool  # several answers may share a message
 
 
+def _own(array: np.ndarray) -> np.ndarray:
+    whole = array.base
+    return array if whole is None or getattr(whole, "nbytes", 0) < 2 * array.nbytes else array.copy()
+
+
 @dataclass(slots=True, eq=False)
 class Answered:
     """Steps of one sequence: `outputs` [N, ...row] in the order of the form's names, `trace` [traced, columns] or None.
@@ -47,6 +53,11 @@ class Answered:
     size: int
     checkpointed: int = 0
 
+    def kept(self) -> Self:
+        """For an answer that will wait: its rows do not keep the arrays of a whole batch."""
+        self.outputs, self.trace = list(map(_own, self.outputs)), None if self.trace is None else _own(self.trace)
+        return self
+
 
 @dataclass(slots=True, eq=False)
 class FleetAnswered:
@@ -60,17 +71,10 @@ class FleetAnswered:
     size: int
     checkpointed: np.ndarray  # [N]
 
-
-def kept(answer: Answered | FleetAnswered) -> Answered | FleetAnswered:
-    """An answer that will wait: its rows do not keep the arrays of a whole batch."""
-    answer.outputs = [_own(array) for array in answer.outputs]
-    answer.trace = None if answer.trace is None else _own(answer.trace)
-    return answer
-
-
-def _own(array: np.ndarray) -> np.ndarray:
-    whole = array.base
-    return array if whole is None or getattr(whole, "nbytes", 0) < 2 * array.nbytes else array.copy()
+    def kept(self) -> Self:
+        """As Answered."""
+        self.outputs, self.trace = list(map(_own, self.outputs)), None if self.trace is None else _own(self.trace)
+        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,7 +185,7 @@ class Stream:
     def measure(self, handle: int, inputs: Named) -> tuple[int, int]:
         """How many steps these inputs are, and about how many bytes their answers take. Raises BadInput."""
         group = self.handles.group(handle)
-        steps = len(next(iter(group.model.check.steps(inputs).values())))
+        steps = group.model.check.count(inputs)
         return steps, steps * group.row_bytes
 
     def fleet(self, handles: np.ndarray, steps: np.ndarray, inputs: Named, answered: np.ndarray | None = None) -> None:

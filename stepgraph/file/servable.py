@@ -16,8 +16,7 @@ def check(model: onnx.ModelProto) -> None:
     for info in Graph(model).inputs.values():
         if _strange(info):
             raise ModelRefused(
-                f"input '{info.name}' takes {_kind(info)}, and only tensors of numbers can be sent. Let clients send "
-                "the index of each word or category, and leave the table that makes numbers of text out of the graph"
+                f"input '{info.name}' takes {_kind(info)}, and only tensors of numbers can be sent. {_advice(info)}"
             )
     for info in model.graph.output:
         if _strange(info):
@@ -33,6 +32,18 @@ def _strange(info: onnx.ValueInfoProto) -> bool:
     kind = info.type.tensor_type.elem_type
     other = info.type.WhichOneof("value") not in (None, "tensor_type")
     return other or (kind != TensorProto.UNDEFINED and kind not in _CARRIED)
+
+
+def _advice(info: onnx.ValueInfoProto) -> str:
+    match info.type.WhichOneof("value"), info.type.tensor_type.elem_type:
+        case "tensor_type", TensorProto.STRING:
+            return (
+                "Let clients send the index of each word or category, and leave the table that makes numbers of text "
+                "out of the graph"
+            )
+        case "tensor_type", _:
+            return "Let the file take float32, and cast it to that type by itself"
+    return "Export the file with a tensor in its place, which clients always send or the file starts from zeros"
 
 
 def _kind(info: onnx.ValueInfoProto) -> str:

@@ -285,6 +285,8 @@ def imprecise(apart: Difference, most: float) -> Imprecise:
 
 
 def said(apart: Difference) -> str:
+    if not apart.step:
+        return f"{apart.what} differs by {apart.error:.2g} from the original file at the first step"
     return (
         f"{apart.what} agrees with the original file up to step {apart.step - 1} and differs by {apart.error:.2g} "
         f"at step {apart.step}"

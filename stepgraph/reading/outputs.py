@@ -18,12 +18,13 @@ _ARRANGING = frozenset({"Cast", "Clip", "Identity", "Reshape", "Squeeze", "Trans
 
 
 def without(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
-    """A copy without these outputs and what only they need, or the model itself.
+    """A copy without these outputs and what no other one needs, or the model itself if it needs all that it has.
 
     Raises:
         ModelRefused: there is no such output, or no other.
     """
-    if not names:
+    needed = reachable(model.graph.node, [output.name for output in model.graph.output if output.name not in names])
+    if not names and len(needed) == len(model.graph.node):
         return model
     known = [output.name for output in model.graph.output]
     unknown = [name for name in names if name not in known]
@@ -32,7 +33,7 @@ def without(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
         raise ModelRefused(f"{sidecar.FILE} {what} of the model; it has {', '.join(known)}")
     copy = copied(model)
     refill(copy.graph.output, [output for output in copy.graph.output if output.name not in names])
-    refill(copy.graph.node, reachable(copy.graph.node, [output.name for output in copy.graph.output]))
+    refill(copy.graph.node, needed)
     return copy
 
 

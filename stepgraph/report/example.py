@@ -150,6 +150,7 @@ def _inputs(columns: Sequence[Column], port: Port | None) -> Iterator[str]:
         "timestamp": list(port.legend.timestamp) if port else [],
         "time_format": port.legend.time_format if port else "",
         "time_step": port.legend.time_step if port else "",
+        "series": list(port.legend.series) if port else [],
     }
     samples: dict[str, tuple[object, str]] = {
         "missing": ([first.name], "may be NaN"),
@@ -161,6 +162,7 @@ def _inputs(columns: Sequence[Column], port: Port | None) -> Iterator[str]:
         "timestamp": ("Date", "a table's column with the time"),
         "time_format": ("%d.%m.%Y %H:%M", "ISO 8601 if it is left out"),
         "time_step": ("3600 seconds", "of which `ahead` are counted; rows if it is left out"),
+        "series": ("Sensor", "a table's column that tells series apart: a sequence for each"),
     }
     for name, (sample, why) in samples.items():
         if told[name]:

@@ -7,13 +7,14 @@ from stepgraph.cells import causal_conv, linear_attention
 from stepgraph.cells.kinds import OPERATORS, operator_of
 from stepgraph.rules.axes import Axes, Axis, Time, begun_later, has_rows, has_time, plain
 from stepgraph.rules.size import STEPS, size
-from stepgraph.rules.table import Call, rule, whole
+from stepgraph.rules.table import OWN, Call, rule, whole
 from stepgraph.rules.value import Value, joined, mixes, mixes_rows, unknown
 
 _CELL = "recurrence: its state is carried from step to step; backwards it mixes"
 
 
-@rule(*(name for name, operator in OPERATORS.items() if operator.step), says=_CELL)
+@rule(*(name for name, operator in OPERATORS.items() if operator.step and not operator.domain), says=_CELL)
+@rule(*(name for name, operator in OPERATORS.items() if operator.domain == OWN), says=_CELL, domain=OWN)
 def cell(call: Call) -> list[Value]:
     x = call.value()
     second = call.attributes.get("layout", 0)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from stepgraph.rules.axes import has_rows, has_time
-from stepgraph.rules.table import Call, over, rule
+from stepgraph.rules.table import OWN, Call, over, rule
 from stepgraph.rules.value import Value, broadcast, joined, random, unknown
 
 _ONE = (
@@ -21,7 +21,8 @@ _CONTRIB = "BiasGelu FastGelu QLinearAdd QLinearLeakyRelu QLinearMul QLinearSigm
 _FIXED = "has a scale for each of a fixed number of steps or sequences"
 
 
-@rule(_ONE, _MANY, _CONTRIB)
+@rule(_ONE, _MANY)
+@rule(_CONTRIB, domain=OWN)
 def elementwise(call: Call) -> Value:
     zero = call.node.op_type == "Mul" and any(_is_zero(call, i) for i in (0, 1))
     axes = broadcast(call.all)

@@ -1,7 +1,8 @@
 """All rules: the families put theirs into the table when they are read."""
 
-from stepgraph.rules import (
+from stepgraph.rules import (  # noqa: F401 # they put their rules into it
     cells,
+    classical,
     elementwise,
     gathers,
     images,
@@ -14,21 +15,6 @@ from stepgraph.rules import (
     shapes,
     windows,
 )
-from stepgraph.rules.table import RULES
+from stepgraph.rules.table import RULES, entry_of
 
-FAMILIES = (
-    cells,
-    elementwise,
-    gathers,
-    images,
-    loops,
-    picks,
-    products,
-    reductions,
-    reshapes,
-    sequences,
-    shapes,
-    windows,
-)
-
-__all__ = ["FAMILIES", "RULES"]
+__all__ = ["RULES", "entry_of"]

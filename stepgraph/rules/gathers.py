@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from stepgraph.rules.axes import Axes, Axis, Time, has_rows, has_time, length, plain, time_of, with_time
+from stepgraph.rules.axes import ROWS, Axes, Axis, Time, has_rows, has_time, length, plain, time_of, with_time
 from stepgraph.rules.picks import ROWS_TAKEN, SAYS, UNTOLD, bound, ending, first_steps, this_step
 from stepgraph.rules.size import ITERATION, Size
 from stepgraph.rules.table import Call, put, rearranged, rule, whole
-from stepgraph.rules.value import COUNTED, Value, broadcast, joined, mixes_rows, unknown
+from stepgraph.rules.value import COUNTED, Value, broadcast, in_order, joined, mixes_rows, unknown
 
 
 @rule("Gather", says=SAYS)
@@ -23,6 +23,8 @@ def gather(call: Call) -> Value:
         return rearranged(x, axes) if not index.live and not any(index.axes) else _looked_up(x, index, axes)
     if index.ramp is not None and has_time(axis):
         return _windowed(x, index, place)
+    if in_order(index) and axis == (ROWS,):
+        return x
     if picked is None or picked.size != 1 or not has_time(axis):
         raise mixes_rows(ROWS_TAKEN) if axis == (axis[0],) and has_rows(axis) else unknown(UNTOLD)
     return one_step(x, place, picked.item(), index.axes)

@@ -18,4 +18,5 @@ def rotated(call: Call) -> Value:
     x, tables = call.value(0), call.all[1:]
     if any(table.live for table in tables):
         raise unknown("takes positions that depend on the data")
+    over(x, [len(x.axes) - 1], "turns pairs of numbers")
     return joined([x, *tables], x.axes)

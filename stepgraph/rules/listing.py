@@ -30,8 +30,19 @@ This page is made by `python -m stepgraph.rules.listing > docs/reading.md`.
 """
 
 
+_OTHERS = """
+Of other domains (`ai.onnx.ml`, as scikit-learn's exporters write them; `com.microsoft`, onnxruntime's own), besides
+those of `com.microsoft` that do what the standard's of that name do:
+
+| operator | rule |
+|---|---|
+"""
+
+
 def page() -> str:
-    return _HEAD + "".join(f"| {name} | {since} | {says} |\n" for name, since, says in _lines())
+    others = sorted((f"{entry.domain}.{name}", entry.says) for name, entry in RULES.items() if entry.domain)
+    table = "".join(f"| {name} | {since} | {says} |\n" for name, since, says in _lines())
+    return _HEAD + table + _OTHERS + "".join(f"| {name} | {says} |\n" for name, says in others)
 
 
 def _lines() -> Iterator[tuple[str, str, str]]:
@@ -42,7 +53,11 @@ def _lines() -> Iterator[tuple[str, str, str]]:
     for name, since in sorted(versions.items()):
         first = max((version for version in since if version <= FIRST), default=FIRST)
         known = sorted(version for version in since if version >= first)
-        yield name, ", ".join(map(str, known)), RULES[name].says if name in RULES else NO_RULE
+        yield (
+            name,
+            ", ".join(map(str, known)),
+            entry.says if (entry := RULES.get(name)) and not entry.domain else NO_RULE,
+        )
 
 
 if __name__ == "__main__":

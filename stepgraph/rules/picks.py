@@ -6,10 +6,23 @@ from typing import Any
 
 import numpy as np
 
-from stepgraph.rules.axes import TIME, Axes, Axis, Time, axis_of, has_rows, has_time, length, merged, plain, time_of
+from stepgraph.rules.axes import (
+    ROWS,
+    TIME,
+    Axes,
+    Axis,
+    Time,
+    axis_of,
+    has_rows,
+    has_time,
+    length,
+    merged,
+    plain,
+    time_of,
+)
 from stepgraph.rules.size import ITERATION, Size, compared, quotient
 from stepgraph.rules.table import Call, over, put, rearranged, rule, whole
-from stepgraph.rules.value import COUNTED, Value, broadcast, joined, mixes, mixes_rows, unknown, varying
+from stepgraph.rules.value import COUNTED, Value, broadcast, in_order, joined, mixes, mixes_rows, unknown, varying
 from stepgraph.rules.windows import Window, slid
 
 SAYS = "reach n along time, local elsewhere"
@@ -132,6 +145,8 @@ def first_steps(x: Value, place: int, count: int, axes: Axes) -> Value:
 @rule("ScatterElements", "Scatter", says="local where it writes among features")
 def scatter_elements(call: Call) -> Value:
     x, place = call.value(), call.axis(0)
+    if not x.live and x.axes == ((ROWS,),) and all(in_order(call.value(i)) for i in (1, 2)):
+        return call.value(2)
     if whole(x.axes[place]) is None:
         raise unknown("writes to steps that cannot be told from the file")
     beside = [replace(v, axes=put(v.axes, place, ()), number=None) for v in call.all]

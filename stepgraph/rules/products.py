@@ -8,6 +8,7 @@ from stepgraph.rules.value import Value, broadcast, joined, mixes, unknown
 
 _SAYS = "local over features; mixes where it sums over steps or rows"
 _WEIGHS = "sums, as attention does,"
+_DIGITS = "0123456789"
 
 
 @rule("MatMul", says=_SAYS)
@@ -55,12 +56,9 @@ def general_product(call: Call) -> Value:
 @rule("Einsum", says=_SAYS)
 def einsum(call: Call) -> Value:
     """By the letters of its equation; those that the result does not have are summed over."""
-    equation = call.attributes["equation"].decode().replace(" ", "")
-    if "->" not in equation or "." in equation:
-        raise unknown("has an equation that is not read")
-    given, result = equation.split("->")
+    given, result = _letters(call)
     axes = dict[str, list[Value]]()
-    for letters, value in zip(given.split(","), call.all, strict=True):
+    for letters, value in zip(given, call.all, strict=True):
         if len(set(letters)) < len(letters):
             raise unknown("takes a diagonal")
         for letter, axis in zip(letters, value.axes, strict=True):
@@ -69,6 +67,18 @@ def einsum(call: Call) -> Value:
         for value in same if letter not in result else ():
             over(value, [0], _WEIGHS)
     return joined(call.all, tuple(broadcast(axes[letter])[0] for letter in result))
+
+
+def _letters(call: Call) -> tuple[list[str], str]:
+    """The letters of the axes of each input and of the result, with digits, from the right, where dots stand."""
+    given, arrow, result = call.attributes["equation"].decode().replace(" ", "").partition("->")
+    operands = given.split(",")
+    counts = [len(value.axes) - len(some.replace(".", "")) for some, value in zip(operands, call.all, strict=True)]
+    dots = [_DIGITS[len(_DIGITS) - count :] for count in counts]
+    if not arrow:
+        result = "..." * any(dots) + "".join(sorted(c for c in {*given} if c.isalpha() and given.count(c) == 1))
+    letters = [some.replace("...", own) for some, own in zip(operands, dots, strict=True)]
+    return letters, result.replace("...", max(dots, key=len))
 
 
 @rule("Attention", says="local where it weighs what lies within a step; mixes over steps")

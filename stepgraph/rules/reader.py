@@ -19,7 +19,7 @@ from stepgraph.graphs.nodes import opset
 from stepgraph.rewriting.ports import Facts, Port
 from stepgraph.rules import shapes
 from stepgraph.rules.axes import ROWS, TIME, Axis, Time, has_rows, has_time, plain
-from stepgraph.rules.families import RULES
+from stepgraph.rules.families import entry_of
 from stepgraph.rules.size import STEPS, Size, size
 from stepgraph.rules.table import Call
 from stepgraph.rules.value import NO_RULE, Finding, Found, Value, nothing, steps
@@ -137,7 +137,7 @@ class Reader:
                 return [nothing(found)] * len(node.output)
             return [_reached(each, node) for each in self._applied(node, inputs, values, outermost)]
         except Found as found:
-            finding = Finding(found.kind, name_of(node), label(node), found.words)
+            finding = Finding(found.kind, name_of(node), label(node), found.words, found.advice)
         except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError, StepgraphError) as error:
             finding = Finding("unknown", name_of(node), label(node), f"is not as its rule expects ({error})")
         return [nothing(finding)] * len(node.output)
@@ -145,7 +145,7 @@ class Reader:
     def _applied(
         self, node: onnx.NodeProto, inputs: Sequence[Value | None], values: Mapping[str, Value], outermost: bool
     ) -> Iterator[Value]:
-        entry = RULES.get(node.op_type) if node.domain in ("", "ai.onnx", "com.microsoft") else None
+        entry = entry_of(node)
         if entry is None:
             raise Found("unknown", NO_RULE)
         if not entry.lists and any(value and value.listed for value in inputs):

@@ -7,7 +7,7 @@ from math import inf
 import numpy as np
 
 from stepgraph.graphs.labels import label, name_of
-from stepgraph.rules.axes import Axes, has_time, plain
+from stepgraph.rules.axes import ROWS, Axes, has_rows, has_time, plain
 from stepgraph.rules.table import Call, over, put, rule
 from stepgraph.rules.value import COUNTED, Finding, Value, joined, unknown
 
@@ -65,6 +65,9 @@ def top(call: Call) -> list[Value]:
     x, axis = call.value(), call.axis(-1)
     over(x, [axis], "chooses")
     count = call.numbers("k", 1)
+    alike = x.number is not None and x.number.ndim == 0 and not x.live
+    if alike and count == [*x.shape] and x.axes in (((),), ((ROWS,),)):  # as lengths of whole sequences: in their order
+        return [x, Value(x.axes, ramp=np.array([0])) if x.axes[0] else Value(x.axes, number=np.zeros(1, object))]
     if count is None or not isinstance(count[0], int | np.integer):
         raise unknown("chooses a number of elements that cannot be told from the file")
     chosen = joined([x], put(x.axes, axis, plain(int(count[0]))))
@@ -79,7 +82,7 @@ def running_sum(call: Call) -> Value:
     verb = "sums up" if call.node.op_type == "CumSum" else "multiplies up"
     words = f"{verb} from step to step, which is a state outside of the cells,"
     backwards = call.attributes.get("exclusive", 0) or call.attributes.get("reverse", 0)
-    if not x.live or backwards or not all(has_time(x.axes[i]) for i in axis):
+    if not x.live or backwards or not all(has_time(x.axes[i]) and not has_rows(x.axes[i]) for i in axis):
         over(x, axis, words)
         return _by_place(joined([x], x.axes), axis)
     finding = Finding("mixes", name_of(call.node), label(call.node), f"{words} over all steps")

@@ -8,7 +8,7 @@ from typing import Any
 from stepgraph.rules.axes import Axes, Axis, Time, axis_of, has_rows, has_time, length, plain, regrouped, time_of
 from stepgraph.rules.size import Size, quotient
 from stepgraph.rules.table import Call, put, rearranged, rule, whole
-from stepgraph.rules.value import Value, broadcast, joined, mixes, mixes_rows, unknown
+from stepgraph.rules.value import Value, broadcast, joined, mixes, mixes_rows, steps, unknown
 
 _SAYS = "local in time, as far as steps stay apart"
 
@@ -142,6 +142,7 @@ def concat(call: Call) -> Value:
         wide = (Time(time.rate, time.shift - 1, time.extra + 1),)
         axes = put(parts[1].axes, place, wide)
         return replace(parts[1], axes=axes, ahead=parts[1].ahead + 1, repeats=True, number=None, name="", origin="")
+    _refuse_rolled(parts, place)
     joint, placed = _end_to_end(parts, place)
     beside = broadcast([replace(part, axes=put(part.axes, place, ())) for part in placed])
     axes = put(beside, place, joint)
@@ -158,6 +159,19 @@ def _repeats(parts: Sequence[Value], place: int) -> bool:
         return False
     time = time_of(parts[1].axes)
     return time is not None and parts[1].axes[place] == (time,) and (time.rate, time.shift) == (1, 0)
+
+
+def _refuse_rolled(parts: Sequence[Value], place: int) -> None:
+    """Refuses what has the end of a sequence before its beginning."""
+    end, rest = parts[0], parts[-1]
+    count = whole(end.axes[place])
+    if len(parts) == 2 and end.last and rest.timed and end.origin == rest.origin != "" and count:
+        pads = ", ".join(["0, 0"] * (len(rest.axes) - 1 - place) + [f"{count}, 0"])
+        raise mixes(
+            f"puts the last {steps(count)} of a sequence before its first, as torch.roll does",
+            "Where what is put there is overwritten afterwards, put zeros there from the beginning: "
+            f"`torch.nn.functional.pad(x, ({pads}))[{':, ' * place}:-{count}]` is served",
+        )
 
 
 def _end_to_end(parts: Sequence[Value], place: int) -> tuple[Axis, list[Value]]:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from stepgraph.rules.axes import axis_of, has_time, length, plain
+from stepgraph.rules.axes import ROWS, axis_of, has_time, length, plain
 from stepgraph.rules.reshapes import axes_of, product
 from stepgraph.rules.size import Size, at_least, compared, floor, quotient
 from stepgraph.rules.table import Call, rule
-from stepgraph.rules.value import COUNTED, Value, random, unknown
+from stepgraph.rules.value import COUNTED, Value, in_order, random, unknown
 
 _CONSTANT = "constant: depends on shapes alone"
 _ORDERS = {  # each with the one that says the same of its inputs in the other order
@@ -115,18 +115,18 @@ def drawn(_: Call) -> Value:
 
 
 def counted(call: Call, result: Value) -> Value:
-    """The result with the numbers from which it counts along its axis of time, if it does."""
+    """The result with the numbers from which it counts along its axis of time or of sequences, if it does."""
     ramp = None
     if call.node.op_type in _ORDERS and (always := _always(call)) is not None:
         return replace(result, number=np.array(always, object), varies="")
-    if not result.live and result.timed:
+    if not result.live and (result.timed or (ROWS,) in result.axes):
         match call.node.op_type, [value.ramp for value in call.all]:
             case "Range", _ if (start := call.number(0)) is not None and np.all(call.number(2) == 1):
                 ramp = None if isinstance(start.item(), Size) else np.array([int(start.item())])
-            case "Cast", [given] if call.attributes["to"] in _EXACT:
+            case "Cast" | "Identity", [given] if call.attributes.get("to", TensorProto.INT64) in _EXACT:
                 ramp = given
-            case "Identity", [given]:
-                ramp = given
+            case "ScatterElements", _ if in_order(result):
+                ramp = result.ramp
             case "NonZero", _:
                 ramp = np.zeros((1, 1), int)  # of a number that is the same at every step
             case "Transpose", [given] if given is not None:
@@ -141,7 +141,7 @@ def counted(call: Call, result: Value) -> Value:
 def _always(call: Call) -> bool | None:
     """What a comparison of what counts along the steps with one number says at all of them; None if it differs."""
     a, b = call.value(0), call.value(1)
-    if (a.ramp is None) == (b.ramp is None):
+    if (a.ramp is None) == (b.ramp is None) or not (a.timed or b.timed):
         return None
     counts, other = (a, b) if b.ramp is None else (b, a)
     number, time = other.number, next(axis for axis in counts.axes if has_time(axis))

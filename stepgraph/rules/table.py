@@ -92,23 +92,37 @@ Rule = Callable[[Call], Value | Sequence[Value]]
 
 @dataclass(frozen=True)
 class Entry:
-    """A rule, what it says in the table of the docs, and whether it takes lists of tensors."""
+    """A rule, what it says in the table of the docs, whether it takes lists of tensors, and its operator's domain."""
 
     rule: Rule
     says: str
     lists: bool = False
+    domain: str = ""
 
 
 RULES: dict[str, Entry] = {}
 
 LOCAL = "local in time"
+OWN = "com.microsoft"  # onnxruntime's own operators
+_ALSO_OWN = (  # those that do what the standard's of that name do, where they have no other attributes
+    *("CausalConvWithState", "DequantizeLinear", "GatherND", "Gelu", "GridSample", "LinearAttention", "Pad"),
+    *("QLinearConv", "QuantizeLinear", "Range", "SwiGLU", "Trilu", "Unique"),
+)
 
 
-def rule(*operators: str, says: str = LOCAL, lists: bool = False) -> Callable[[Rule], Rule]:
+def entry_of(node: onnx.NodeProto) -> Entry | None:
+    entry, domain = RULES.get(node.op_type), "" if node.domain == "ai.onnx" else node.domain
+    if entry is None or entry.domain == domain:
+        return entry
+    alike = domain == OWN and node.op_type in _ALSO_OWN
+    return entry if alike and attributes(node).keys() <= onnx.defs.get_schema(node.op_type).attributes.keys() else None
+
+
+def rule(*operators: str, says: str = LOCAL, lists: bool = False, domain: str = "") -> Callable[[Rule], Rule]:
     """Puts a rule into the table for operators whose names stand in a text, with spaces between them."""
 
     def add(function: Rule) -> Rule:
-        RULES.update({name: Entry(function, says, lists) for some in operators for name in some.split()})
+        RULES.update({name: Entry(function, says, lists, domain) for some in operators for name in some.split()})
         return function
 
     return add

@@ -18,6 +18,7 @@ NO_RULE = "has no rule"
 class Finding:
     """What a node does that one step of one sequence cannot, or that no rule tells; `words` go on from the node's name.
 
+    `advice`: what to do about it, if more can be said than of any such node.
     "mixes": other steps; "rows": other sequences; "random": equal sequences differ; "unknown": it may do any of these.
     """
 
@@ -25,6 +26,7 @@ class Finding:
     node: str  # its name, or its first output's
     label: str
     words: str
+    advice: str = ""
 
     def __str__(self) -> str:
         return f"{self.label} {self.words}"
@@ -33,14 +35,14 @@ class Finding:
 class Found(Exception):  # no error: what a rule has found
     """Raised by a rule: what its node does, as `Finding` has it."""
 
-    def __init__(self, kind: Literal["mixes", "rows", "random", "unknown"], words: str) -> None:
+    def __init__(self, kind: Literal["mixes", "rows", "random", "unknown"], words: str, advice: str = "") -> None:
         super().__init__(words)
         self.kind: Literal["mixes", "rows", "random", "unknown"] = kind
-        self.words = words
+        self.words, self.advice = words, advice
 
 
-def mixes(words: str) -> Found:
-    return Found("mixes", words)
+def mixes(words: str, advice: str = "") -> Found:
+    return Found("mixes", words, advice)
 
 
 def mixes_rows(words: str) -> Found:
@@ -62,7 +64,8 @@ class Value:
     An element of step t depends on the steps from t - `back` to t + `ahead` of the data, and on its own row alone. What
     has no axis of time is of the last step if `last`, of the step that a loop is at within its body, else of none.
     `number` is what it holds where that is known and small: as an array, or one number for all elements.
-    `ramp`: it holds whole numbers that count along its axis of time, from these on (of length 1 along that axis).
+    `ramp`: it holds whole numbers that count along its axis of time, or of sequences, from these on (of length 1 along
+    that axis).
     It `repeats` if what stands before the first step is the first element of that step again. Its elements along time
     are those of the tensor `origin`, perhaps fewer or at other places; it is the `first` of them, held at every step.
     `given` and `ends` are states of the interface: it is what such a state was, or what it becomes.
@@ -105,6 +108,11 @@ class Value:
             return self
         back, ahead = moved(self, Time(time.rate))
         return replace(self, axes=with_time(self.axes, Time(time.rate)), back=back, ahead=ahead)
+
+
+def in_order(value: Value) -> bool:
+    """Whether it holds the places of all sequences of a batch, in their order."""
+    return value.axes == ((ROWS,),) and value.ramp is not None and value.ramp.tolist() == [0]
 
 
 def nothing(finding: Finding) -> Value:

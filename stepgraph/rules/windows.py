@@ -6,7 +6,7 @@ from math import prod
 
 from stepgraph.rules.axes import Axis, Time, has_rows, has_time, length, plain, time_of
 from stepgraph.rules.size import Size
-from stepgraph.rules.table import Call, over, put, rearranged, rule, whole
+from stepgraph.rules.table import OWN, Call, over, put, rearranged, rule, whole
 from stepgraph.rules.value import Value, joined, mixes, mixes_rows, unknown
 
 _SAYS = "reach n along time, by kernel, dilation, stride and padding"
@@ -36,7 +36,8 @@ class Window:
         return count - ((count - 1) * self.stride >= size + self.before)
 
 
-@rule("Conv", "ConvInteger", "FusedConv", says=_SAYS)
+@rule("Conv", "ConvInteger", says=_SAYS)
+@rule("FusedConv", says=_SAYS, domain=OWN)
 def convolution(call: Call) -> Value:
     return _convolved(call, call.value(0), call.value(1))
 

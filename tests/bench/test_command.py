@@ -1,4 +1,5 @@
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -8,15 +9,19 @@ from pathlib import Path
 import pytest
 
 
+def printed(command: str, *statuses: int) -> str:
+    """What `python -m` and the rest of a command print, which ends with one of these statuses."""
+    words = [sys.executable, "-m", *shlex.split(command)]
+    ran = subprocess.run(words, capture_output=True, text=True, timeout=500, check=False)
+    assert ran.returncode in statuses, ran.stdout + ran.stderr
+    return ran.stdout
+
+
 def test_the_command_prints_a_table_the_verdict_and_a_file(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
-    options = ["--only", "traces", "--hidden", "128", "--rounds", "1", "--seconds", "0.1", "--json", str(file)]
-    ran = subprocess.run(
-        [sys.executable, "-m", "bench", *options], capture_output=True, text=True, timeout=500, check=False
-    )
-    assert ran.returncode in (0, 1), ran.stdout + ran.stderr
-    assert "engine, batch 64, traces" in ran.stdout, ran.stderr
-    assert "\x1b" not in ran.stdout
+    table = printed(f"bench --only traces --hidden 128 --rounds 1 --seconds 0.1 --json {file}", 0, 1)
+    assert "engine, batch 64, traces" in table
+    assert "\x1b" not in table
     assert len(json.loads(file.read_text())["verdict"]) == 9
 
 
@@ -41,93 +46,38 @@ def children_of(command: subprocess.Popen[bytes], count: int = 3) -> list[str]:
 
 
 def test_resuming_is_measured_for_a_young_and_an_old_sequence() -> None:
-    ran = subprocess.run(
-        [sys.executable, "-m", "bench.resuming", "--ages", "10", "2500", "--times", "3"],
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-    assert ran.returncode in (0, 1), ran.stdout + ran.stderr
-    assert "after     2,500 steps: median" in ran.stdout
+    assert "after     2,500 steps: median" in printed("bench.resuming --ages 10 2500 --times 3", 0, 1)
 
 
 def test_parked_sequences_are_measured_at_a_server_with_few_and_one_with_many() -> None:
-    ran = subprocess.run(
-        [sys.executable, "-m", "bench.parked", "--sequences", "300", "--checkpoints", "2", "--times", "15"],
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-    assert ran.returncode in (0, 1), ran.stdout + ran.stderr
-    assert "      300 sequences: " in ran.stdout
-    assert "MB of memory, " in ran.stdout
-    assert "resuming one of the many takes" in ran.stdout
+    table = printed("bench.parked --sequences 300 --checkpoints 2 --times 15", 0, 1)
+    assert "      300 sequences: " in table
+    assert "MB of memory, " in table
+    assert "resuming one of the many takes" in table
 
 
 def test_both_clients_are_measured_over_both_of_their_transports() -> None:
-    ran = subprocess.run(
-        [sys.executable, "-m", "bench.clients", "--seconds", "0.2", "--rounds", "1"],
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    rows = [tuple(line.split()[:3]) for line in ran.stdout.splitlines()[-8:]]
+    table = printed("bench.clients --seconds 0.2 --rounds 1", 0)
+    rows = [tuple(line.split()[:3]) for line in table.splitlines()[-8:]]
     loads = [("asyncio", "1"), ("asyncio", "64"), ("threads", "1"), ("threads", "16")]
     assert rows == [(*load, way) for load in loads for way in ("gRPC's", "own")]
 
 
 def test_an_outage_of_the_store_is_measured_in_three_phases() -> None:
-    ran = subprocess.run(
-        [sys.executable, "-m", "bench.outage", "--seconds", "1.5", "--well", "1"],
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-    assert ran.returncode in (0, 1), ran.stdout + ran.stderr
-    phases = [line.split(":")[0].strip() for line in ran.stdout.splitlines()[1:4]]
-    assert phases == ["before", "dead", "after"]
-    assert "none had to wait for room" in ran.stdout
-    assert "each once and in order" in ran.stdout
+    table = printed("bench.outage --seconds 1.5 --well 1", 0, 1)
+    assert [line.split(":")[0].strip() for line in table.splitlines()[1:4]] == ["before", "dead", "after"]
+    assert "none had to wait for room" in table
+    assert "each once and in order" in table
 
 
 def test_the_stalls_of_a_bystander_are_measured_for_each_attack() -> None:
-    ran = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "bench.stalls",
-            "--only",
-            "parked by",
-            "--only",
-            "empty",
-            "--only",
-            "listed",
-            "--models",
-            "1",
-            "--parked",
-            "100",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-    assert ran.returncode in (0, 1), ran.stdout + ran.stderr
-    assert "10,000 parked by one message" in ran.stdout
-    assert "500,000 empty tensors" in ran.stdout
-    assert "the longest step took" in ran.stdout
+    table = printed('bench.stalls --only "parked by" --only empty --only listed --models 1 --parked 100', 0, 1)
+    assert "10,000 parked by one message" in table
+    assert "500,000 empty tensors" in table
+    assert "the longest step took" in table
 
 
 def test_another_checkout_is_measured_beside_this_one() -> None:
-    options = ["--only", "traces", "--hidden", "32", "--rounds", "1", "--seconds", "0.1", "--beside", "."]
-    ran = subprocess.run(
-        [sys.executable, "-m", "bench", *options], capture_output=True, text=True, timeout=500, check=False
-    )
-    assert ran.returncode in (0, 1), ran.stdout + ran.stderr
-    assert "engine before, batch 64, traces" in ran.stdout
-    assert "this / before" in ran.stdout
+    table = printed("bench --only traces --hidden 32 --rounds 1 --seconds 0.1 --beside .", 0, 1)
+    assert "engine before, batch 64, traces" in table
+    assert "this / before" in table

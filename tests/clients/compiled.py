@@ -19,7 +19,8 @@ FILES = [f"tidegate/v1/{name}.proto" for name in ("error", "model", "sequence", 
 GO_SOURCES = Path("/usr/share/gocode")  # where Debian has packages of Go
 NEEDED = {
     "go": "golang-go protobuf-compiler protoc-gen-go protoc-gen-go-grpc golang-google-grpc-dev "
-    "golang-google-protobuf-dev golang-goprotobuf-dev golang-google-genproto-dev golang-golang-x-net-dev",
+    "golang-google-protobuf-dev golang-github-golang-protobuf-1-5-dev golang-google-genproto-dev "
+    "golang-golang-x-net-dev",
     "cpp": "g++ pkg-config protobuf-compiler protobuf-compiler-grpc libgrpc++-dev libprotobuf-dev",
 }
 OUTCOMES = {  # of a case that both words for a status can end

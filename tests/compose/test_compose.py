@@ -10,6 +10,7 @@ import pytest
 
 import tidegate
 from tests.compose.project import docker, inspect, logs
+from tests.running_server import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,7 +122,7 @@ def test_a_sequence_outlives_its_container(up: Project) -> None:
         assert sequence.step(READ).output == pytest.approx([0.7], abs=0.1)
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 60) -> None:
+def eventually(holds: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Waits for it, and fails if it takes longer."""
     deadline = time.monotonic() + seconds
     while not holds():

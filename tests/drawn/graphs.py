@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 FEATURES = 4
+OWN, ML = "com.microsoft", "ai.onnx.ml"  # the domains of onnxruntime's own operators and of scikit-learn's
 SHAPES: dict[str, tuple[Axis, ...]] = {
     "rows first": ((ROWS,), (TIME,), (FEATURES,)),
     "steps first": ((TIME,), (ROWS,), (FEATURES,)),
@@ -113,7 +114,9 @@ class Drawing:
         )
         ends = [helper.make_empty_tensor_value_info(name) for name in outputs]
         graph = helper.make_graph(self.nodes, "drawn", [given], ends, self.constants)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8)
+        new = any(node.op_type == "TreeEnsemble" for node in self.nodes)  # instead of the trees before
+        opsets = [helper.make_opsetid(*each) for each in (("", self.opset), (OWN, 1), (ML, 5 if new else 3))]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
     def sample(self, batch: int, steps: int) -> NDArray[np.float32]:
         shape = [size_of(length(axis), batch, steps) for axis in SHAPES[self.shape]]

@@ -17,9 +17,10 @@ OPERATORS: dict[str, Callable[[Drawing], str]] = {}
 _PLAIN = (
     "Abs Ceil Cos Elu Erf Exp Floor Identity LeakyRelu Neg Relu Round Selu Sigmoid Sign Sin Softplus Softsign Sqrt "
     "Tan Tanh ThresholdedRelu Atan Sinh Asinh Cosh HardSigmoid HardSwish Celu Acos Asin Atanh Acosh Log Reciprocal "
-    "Shrink Gelu Mish"
+    "Shrink Gelu Mish Swish"
 )
-_SINCE = {"Gelu": 20, "Mish": 18, "HardSwish": 14, "Celu": 12, "IsInf": 10, "Mod": 13, "Swish": 24}
+_SINCE = {"Gelu": 20, "Mish": 18, "HardSwish": 14, "Celu": 12, "IsInf": 10, "Mod": 13, "CumProd": 26}
+ONLY_IN = {"Scatter": 10, "Swish": 24, "Upsample": 9}  # the last version of the standard in which onnxruntime has it
 
 
 def puts(*names: str) -> Callable[[Callable[..., str]], Callable[..., str]]:
@@ -36,7 +37,7 @@ def puts(*names: str) -> Callable[[Callable[..., str]], Callable[..., str]]:
 
 def _called(function: Callable[..., str], name: str) -> Callable[[Drawing], str]:
     def put(d: Drawing) -> str:
-        if d.opset < _SINCE.get(name, 7):
+        if d.opset < _SINCE.get(name, 7) or d.opset != ONLY_IN.get(name, d.opset):
             raise NotHere
         return function(d, name)
 
@@ -164,6 +165,13 @@ def clip(d: Drawing) -> str:
     return d.op("Clip", pick(d), d.constant(-1.0), d.constant(1.0)) if d.opset > 10 else d.op("Clip", pick(d), max=1.0)
 
 
+@puts("BitCast")
+def bits_as_they_are(d: Drawing) -> str:
+    if d.opset < 26:
+        raise NotHere
+    return floats(d, d.op("BitCast", pick(d), to=TensorProto.INT32))
+
+
 @puts("Cast CastLike")
 def cast(d: Drawing, operator: str) -> str:
     if operator == "CastLike" and d.opset < 15:
@@ -234,10 +242,20 @@ def top(d: Drawing) -> str:
     return d.op("TopK", x, d.whole([k]), axis=axis, outputs=2)
 
 
-@puts("CumSum")
-def summed_up(d: Drawing) -> str:
+@puts("CumSum CumProd")
+def summed_up(d: Drawing, operator: str) -> str:
     x = pick(d, 1)
-    return d.op("CumSum", x, d.whole(any_axis(d, x)), reverse=d.number(0, 1))
+    return d.op(operator, x, d.whole(any_axis(d, x)), reverse=d.number(0, 1), exclusive=d.number(0, 1))
+
+
+@puts("NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss")
+def loss(d: Drawing, operator: str) -> str:
+    x = turned(d, pick(d, 2))
+    if d.opset < 13:
+        raise NotHere
+    most = listed(d, "ReduceMax", x, "axes", [1], 18, keepdims=0)
+    label = d.op("Cast", d.op("Clip", most, d.constant(0.0), d.constant(d.sized(x, 1) - 1.0)), to=TensorProto.INT64)
+    return d.op(operator, x, label, reduction=d.of("none", "none", "mean", "sum"))
 
 
 @puts("LayerNormalization RMSNormalization")
@@ -327,6 +345,9 @@ def einsum(d: Drawing) -> str:
     letters = "abcde"[:rank]
     if d.chance(0.3):
         return d.op("Einsum", x, x, equation=f"{letters},{letters}->{letters[:-1]}")
-    kept = "".join(letter for letter in letters if d.chance(0.8))
     n = d.sized(x, rank - 1)
+    if d.chance(0.3):
+        equation = d.of("...x,xz->...z", "...x,xz", "...ax,xz->z...a", f"{letters},{letters[-1]}z")
+        return d.op("Einsum", x, d.noise(n, 3), equation=equation)
+    kept = "".join(letter for letter in letters if d.chance(0.8))
     return d.op("Einsum", x, d.noise(n, 3), equation=f"{letters},{letters[-1]}z->{kept.replace(letters[-1], '')}z")

@@ -47,6 +47,38 @@ def window(d: Drawing, operator: str) -> str:
     return d.op("Mul", x, d.op(operator, d.whole(d.sized(x, axis))))
 
 
+@puts("MelWeightMatrix")
+def bands(d: Drawing) -> str:
+    x = pick(d, 1)
+    n = d.sized(x, len(d.axes(x)) - 1)
+    if d.opset < 17 or n < 2:
+        raise NotHere
+    sizes = (d.whole(number) for number in (3, 2 * (n - 1), 16_000))
+    return d.op("MatMul", x, d.op("MelWeightMatrix", *sizes, d.constant(0.0), d.constant(8000.0)))
+
+
+@puts("RotaryEmbedding")
+def turned_by_place(d: Drawing) -> str:
+    """By angles that are the same at each step, or by those of one place in a table."""
+    x = pick(d, 3)
+    last = len(d.axes(x)) - 1
+    if d.opset < 23 or last > 3:
+        raise NotHere
+    if last == 2 and not is_plain(d, x, last):
+        x, last = d.op("Unsqueeze", x, d.whole([1])), 3
+    shape = d.op("Shape", x)
+    sides = [d.op("Gather", shape, d.whole([axis])) for axis in (0, last - 1)]
+    if not is_plain(d, x, last):
+        wide = d.op("Concat", *sides, d.op("Div", d.op("Gather", shape, d.whole([last])), d.whole([2])), axis=0)
+        return d.op("RotaryEmbedding", x, *(d.op("Expand", d.noise(1), wide) for _ in range(2)))
+    n = d.sized(x, last)
+    if n % 2:
+        raise NotHere
+    heads, half = ({}, n // 2) if last == 3 else ({"num_heads": n // 2}, 1)
+    places = d.op("Expand", d.whole(d.number(0, 2)), d.op("Concat", *sides, axis=0))
+    return d.op("RotaryEmbedding", x, d.noise(99, half), d.noise(99, half), places, **heads)
+
+
 @puts("Attention")
 def attention(d: Drawing) -> str:
     x = pick(d, 3)

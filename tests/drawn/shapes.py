@@ -130,7 +130,7 @@ def gather(d: Drawing) -> str:
     return d.op("Gather", x, d.whole(d.of(-1, -2, 0, [0], [-1, 0])), axis=axis)
 
 
-@puts("GatherElements ScatterElements")
+@puts("GatherElements Scatter ScatterElements")
 def by_element(d: Drawing, operator: str) -> str:
     x = pick(d, 1)
     axis = any_axis(d, x)
@@ -188,14 +188,14 @@ def triangle(d: Drawing) -> str:
     return d.op("Trilu", pick(d, 2), upper=d.number(0, 1))
 
 
-@puts("Resize")
-def resize(d: Drawing) -> str:
+@puts("Resize Upsample")
+def resize(d: Drawing, operator: str) -> str:
     x = pick(d, 3)
-    if d.opset < 13:
+    if d.opset < 13 and operator == "Resize":
         raise NotHere
     scales = np.ones(len(d.axes(x)))
     scales[any_axis(d, x)] = 2
-    return d.op("Resize", x, "", d.constant(scales), mode="nearest")
+    return d.op(operator, x, *([""] if operator == "Resize" else []), d.constant(scales), mode="nearest")
 
 
 @puts("Conv AveragePool MaxPool LpPool ConvTranspose")

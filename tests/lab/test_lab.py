@@ -3,16 +3,21 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING
 
+import onnx
 import pytest
 
+from stepgraph.loading import load
 from tests.end_to_end.bystander import bystander
 from tests.lab.growth import Peak, growth, mib
+from tests.lab.looks import many_nodes, many_ports, stack
 from tests.lab.stall import Processor, answered_during
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.running_server import RunningServer
 
@@ -87,3 +92,28 @@ async def test_a_bystander_tells_how_often_it_was_answered_during_some_work(serv
     async with bystander(server.address) as other:
         assert await answered_during(other, other.more(20)) >= 20
         assert await answered_during(other, asyncio.sleep(0)) <= 1
+
+
+def calls(path: Path) -> int:
+    """How many functions are called to look at a file, whatever machine it is and whatever else runs on it."""
+    events = Counter[str]()
+    sys.setprofile(lambda _frame, event, _of: events.update([event]))
+    try:
+        load(path, 2, 0.0)
+    finally:
+        sys.setprofile(None)
+    return events["call"] + events["c_call"]
+
+
+@pytest.mark.parametrize(
+    "made", [many_nodes, lambda count: many_ports(count // 5), lambda count: stack("GRU", count // 5, 4, 4)]
+)
+def test_a_look_takes_calls_in_proportion_to_the_size_of_a_file(
+    made: Callable[[int], onnx.ModelProto], tmp_path: Path
+) -> None:
+    counted = []
+    for count in (10, 20, 40):
+        onnx.save(made(count), tmp_path / f"{count}.onnx")
+        counted.append(calls(tmp_path / f"{count}.onnx"))
+    small, middle, large = counted
+    assert large - middle < 2.5 * (middle - small)

@@ -145,6 +145,26 @@ def test_an_output_that_no_message_carries_is_refused_by_its_name(kind: str, tmp
         load(written(tmp_path, body, out), 4, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (
+            "optional(float[1, b, 8])",
+            r"a value that is no tensor \(optional\).*Export the file with a tensor in its place",
+        ),
+        ("bfloat16[1, b, 8]", r"numbers of the type bfloat16.*Let the file take float32, and cast it"),
+        ("string[1, b, 8]", r"text.*Let clients send the index of each word"),
+    ],
+)
+def test_an_input_that_no_message_carries_is_refused_with_what_would_be_carried(
+    kind: str, words: str, tmp_path: Path
+) -> None:
+    text = f"g ({kind} x) => (float[1, b, 8] y) {{ y = Identity(x) }}"
+    onnx.save(onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["": 19]> {text}'), tmp_path / "model.onnx")
+    with pytest.raises(ModelRefused, match=words):
+        load(tmp_path / "model.onnx", 4, 1.0)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_nodes_in_any_order_give_the_same_answers(seed: int, tmp_path: Path) -> None:
     path = written(tmp_path, "s = Mul(h, scale)  t = Tanh(s)  y = Sub(t, h)")
@@ -215,3 +235,15 @@ def test_the_types_that_are_served_are_those_that_a_message_carries() -> None:
     assert {onnx.helper.tensor_dtype_to_np_dtype(number) for number in numbers} == {
         np.dtype(kind) for kind in wire._DTYPES.values()
     }
+
+
+def test_what_no_output_needs_keeps_no_file_from_being_served(tmp_path: Path) -> None:
+    """A convolution that a single step is too short for."""
+    ones = ", ".join("1" * 16)
+    path = written(
+        tmp_path,
+        f"""t = Transpose<perm = [0, 2, 1]>(h)  q = QuantizeLinear(t, scale, zero)
+        k = Constant<value = uint8[1, 8, 2] {{{ones}}}>()  dead = ConvInteger(q, k)  y = Identity(h)""",
+    )
+    x = np.random.default_rng(0).standard_normal((2, STEPS, 4), np.float32)
+    np.testing.assert_allclose(streamed(load(path, 4, 1.0), x)["y"], whole(path, x)["y"], atol=1e-5)

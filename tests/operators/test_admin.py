@@ -23,18 +23,12 @@ from tidegate.v1.admin_pb2 import SequenceFilter as Wanted
 from tidegate.v1.admin_pb2_grpc import AdminStub
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.running_server import RunningServer
 
 ROWS = np.random.default_rng(8).standard_normal((60, 3), dtype=np.float32)
-
-
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningValkey]:
-    with RunningValkey(tmp_path_factory.mktemp("valkey")) as running:
-        yield running
 
 
 def parked(address: str, owner: str, rows: int, model: str = "lstm") -> tuple[str, str, list[bytes]]:

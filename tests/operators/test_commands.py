@@ -27,7 +27,7 @@ from tidegate.cli import running
 from tidegate.cli.bookmark import Bookmark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.running_server import RunningServer
 
@@ -80,6 +80,9 @@ def test_sequences_are_listed_shown_and_ended(
     assert "there is no action 'stop'; expected list," in tidegate_says("sequences", "stop", id_, *where, status=1)[0]
     assert "1 sequence would end; say --yes" in tidegate_says("sequences", "end", id_, *where, status=1)[0]
     assert tidegate_says("sequences", "end", id_, "--yes", *where) == [id_]
+    for given in ((id_,), (id_, "--yes")):  # it has ended
+        assert f"no sequence '{id_}' is open or" in tidegate_says("sequences", "end", *given, *where, status=1)[-1]
+    assert tidegate_says("sequences", "end", "--model", "none", *where) == []
     with tidegate.connect(address) as client, pytest.raises(tidegate.SequenceLost, match="by who runs the server"):
         client.resume(id_, token, answered=5)
 
@@ -234,12 +237,6 @@ def test_a_kept_sequence_goes_on_by_command_when_its_version_is_superseded_and_w
     tidegate_says("versions", "move", "lstm", "1", "2", *where)
     assert steps("resume", keep) == [4, 5]
     assert Bookmark.load(keep).version == 2
-
-
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningValkey]:
-    with RunningValkey(tmp_path_factory.mktemp("valkey")) as made:
-        yield made
 
 
 def test_a_store_moves_to_another_kind_while_no_server_runs_and_clients_resume_there_bit_for_bit(

@@ -41,6 +41,17 @@ TWO_RATES = """agraph (float[batch, samples] sound, float[batch, frames, 3] feat
   flat = Squeeze(seen, axis)
   y = Transpose<perm = [1, 0, 2]>(flat)
 }"""
+# two series, of which one has three rows for each of the other; each has a cell of its own
+TWO_SERIES = """agraph (float[batch, ticks, 3] quick, float[batch, hours, 3] slow) => (float[batch, ticks, 4] y) {
+  q = Transpose<perm = [1, 0, 2]>(quick)
+  a, la = RNN<hidden_size = 4>(q, W, R)
+  s = Transpose<perm = [1, 0, 2]>(slow)
+  b, lb = RNN<hidden_size = 4>(s, W, R)
+  often = Resize<mode = "nearest", coordinate_transformation_mode = "asymmetric", nearest_mode = "floor">(b, , scales)
+  both = Add(a, often)
+  flat = Squeeze(both, axis)
+  y = Transpose<perm = [1, 0, 2]>(flat)
+}"""
 # two rates of sound, of which one decides the branch; the state has no cell
 RATE = """agraph (float[batch, samples] x, int64 rate, float[batch, 4] state) =>
 (float[batch, 4] y, float[batch, 4] stateN) {
@@ -99,6 +110,24 @@ def test_two_inputs_of_different_rate_are_served_once_the_samples_of_a_step_are_
         result = model.engine.run(one, state, trace=False)
         state = result.state
         np.testing.assert_allclose(result.outputs["y"][0, 0], wanted[0, step], atol=1e-6)
+
+
+def test_two_series_of_different_rate_are_served_once_the_rows_of_a_step_are_said(tmp_path: Path) -> None:
+    path = written(TWO_SERIES, tmp_path, W=(1, 4, 3), R=(1, 4, 4), axis=[1])
+    scales = numpy_helper.from_array(np.array([3, 1, 1, 1], np.float32), "scales")
+    whole = onnx.load(path)
+    whole.graph.initializer.append(scales)
+    onnx.save(whole, path)
+    with pytest.raises(ModelRefused, match=r"a step has several rows of 'quick', and of other inputs one.*quick = 3"):
+        load(path, 4, 1.0)
+    path.with_name("model.toml").write_text("[block]\nquick = 3\n")
+    model = load(path, 4, 1.0)
+    random = np.random.default_rng(1)
+    quick, slow = (random.standard_normal((1, STEPS * n, 3)).astype(np.float32) for n in (3, 1))
+    (wanted,) = onnxruntime.InferenceSession(path).run(None, {"quick": quick, "slow": slow})
+    steps = {"quick": quick.reshape(STEPS, 1, 3, 3), "slow": slow.reshape(STEPS, 1, 3)}
+    found = model.engine.run(steps, model.graph.start(1), trace=False).outputs["y"]
+    np.testing.assert_allclose(found.reshape(1, 3 * STEPS, 4), wanted, atol=1e-6)
 
 
 def test_the_state_the_value_and_the_size_that_hide_one_another_are_said_together(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 Every hidden unit u of every layer follows h[u] = h[u] / 2 + sum of all inputs + u; the first output is the sum of all
 hidden units of the last layer. Every column of a trace named N shows h + len(N), so that no two parts are alike.
-Versions 2 and 3 of "toy", which have to be asked for, forget faster, h[u] / 4 and h[u] / 8; version 3 has other inputs.
+Versions 2 to 4 of "toy", which have to be asked for, forget faster, h[u] / 4 and so on; version 3 has other inputs, and
+the series of version 4 are told apart by a table's columns line and machine.
 
 With a Store it keeps checkpoints, and everything of the contract that comes with them.
 """
@@ -87,6 +88,8 @@ MODELS = [
 ]
 
 
+BY_SERIES = tensor_spec("x", F32, [2], ["left", "right"])
+BY_SERIES.series.extend(["line", "machine"])
 LATER = [
     model(
         "toy",
@@ -97,6 +100,7 @@ LATER = [
         [tensor_spec("y", F32, [1])],
     ),
     model("toy", 3, model_pb2.CELL_KIND_LSTM, [3, 3], [tensor_spec("wide", F32, [3])], [tensor_spec("y", F32, [1])]),
+    model("toy", 4, model_pb2.CELL_KIND_LSTM, [3, 3], [BY_SERIES], [tensor_spec("y", F32, [1])]),
 ]
 
 

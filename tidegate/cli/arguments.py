@@ -18,32 +18,35 @@ Sends a table through a new sequence, one step for each row, and prints each ans
 The table is a CSV, JSON, Parquet or NumPy .npy file, or standard input (-, the default): CSV; JSON with --input json.
 With names, the model's columns are found by them in any order, and others are left out; without names, they stand in
 the order of `describe`. JSON is an object in each line, or an array of them; what one lacks is an empty cell. Parquet
-needs DuckDB or PyArrow (pip install duckdb).
+needs DuckDB or PyArrow (pip install duckdb). Several files with names are one table, one below the other.
+
+Where a table's columns tell the model's series apart (see `describe`), each series has a sequence of its own. Answers
+come in the order of the rows, each with its series.
 
 In a terminal the answers are drawn: each unit's gates as o (open, > 0.9), - (closed, < 0.1) or a shade between, its
 cell and hidden state as a bar or a mark. In a pipe they are CSV: step, the outputs, and the trace in columns like
 l0.forget.3 (layer 0, forget gate, unit 3).
 
 With --keep the sequence outlives the command: stop it with Ctrl-C, or at the end of the table, and go on later with
-`tidegate resume`. The file that is kept holds a secret.
+`tidegate resume`. The file that is kept holds a secret. Series are kept in a folder, with a file for each.
 """
 
 _RESUME_HELP = """\
 Goes on with a sequence that `stream --keep` left, exactly where it was: now, or within the server's retention time.
 
-KEEP is the file that was kept; it is kept up to date. The table holds the rows that come next; with --whole, all rows
-from step 0 on, of which those that were sent are left out. Of the inside of a step it shows what was shown before,
-unless --trace, --no-trace, --layers or --every is given. For the rest see `tidegate stream --help`.
+KEEP is the file, or the folder, that was kept; it is kept up to date. The table holds the rows that come next; with
+--whole, all rows from step 0 on, of which those that were sent are left out. Of the inside of a step it shows what was
+shown before, unless --trace, --no-trace, --layers or --every is given. For the rest see `tidegate stream --help`.
 """
 
 
 def read(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
-    # argparse takes an optional FILE that stands after options for one too many: it has settled that there is none.
-    no_file = options.command in {"stream", "resume"} and options.file == "-"
-    if no_file and len(rest) == 1 and not rest[0].startswith("-"):
-        options.file = rest.pop()
+    if options.command in {"stream", "resume"}:
+        # argparse takes each FILE that stands after options for one too many: it has settled how many there are.
+        options.files = [*options.files, *(one for one in rest if not one[1:] or one[0] != "-")] or ["-"]
+        rest = [one for one in rest if one[1:] and one[0] == "-"]
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return options
@@ -122,7 +125,7 @@ def _add_stream(commands_of: _Commands) -> None:
 
 def _add_table(stream: argparse.ArgumentParser) -> None:
     stream.add_argument(
-        "file", metavar="FILE", nargs="?", default="-", help="CSV, JSON, Parquet or .npy; - is standard input"
+        "files", metavar="FILE", nargs="*", help="CSV, JSON, Parquet or .npy; - is standard input (the default)"
     )
     stream.add_argument("--input", choices=("csv", "json"), help="default: by the end of its name, else csv")
     stream.add_argument("--chunk", metavar="N", type=_count, default=1, help="send N steps in one message (default: 1)")
@@ -156,7 +159,7 @@ def _add_kept(commands_of: _Commands) -> None:
 
 def _kept(commands_of: _Commands, name: str, summary: str, description: str) -> _Parser:
     parser = _command(commands_of, name, summary, description)
-    parser.add_argument("kept", metavar="KEEP", help="the file that `stream --keep` wrote")
+    parser.add_argument("kept", metavar="KEEP", help="the file that `stream --keep` wrote, or its folder")
     return parser
 
 

@@ -24,7 +24,7 @@ class BadBookmark(TidegateError):
 
 @dataclass(frozen=True, eq=False)
 class Bookmark:
-    """One sequence, and where its reader stands: `answered` steps were shown.
+    """One sequence, and where its reader stands: `answered` steps were shown. `series`: that of its rows, see Legend.
 
     `inputs` are those from step `first` on, [K, ...row] by name: steps that the server may want again, and then perhaps
     some that were sent and not answered. `token` is a secret: it is enough to take the sequence over. `rewinding`
@@ -42,6 +42,7 @@ class Bookmark:
     rewinding: int | None = None
     inputs: Mapping[str, Array] = field(default_factory=dict, repr=False)
     trace: Trace = field(default_factory=Trace)
+    series: tuple[str, ...] = ()
 
     @property
     def sent(self) -> int:
@@ -76,7 +77,7 @@ class Bookmark:
         head |= {"traced": not self.trace.nothing, "every": self.trace.every}
         head |= {} if self.trace.layers is None else {"layers": [*self.trace.layers]}
         pending = {name: np.asarray(value) for name, value in head.items()}
-        pending["names"] = np.array(list(self.inputs), np.str_)
+        pending |= {"names": np.array(list(self.inputs), np.str_), "series": np.array(self.series, np.str_)}
         pending |= {f"input{at}": array for at, array in enumerate(self.inputs.values())}
         with replacing(path) as file:
             np.savez(file, allow_pickle=False, **pending)
@@ -92,7 +93,8 @@ class Bookmark:
                 names = ("version", "answered", "first", *({"rewinding"} & {*file}))
                 numbers: dict[str, Any] = {name: int(file[name]) for name in names}
                 inputs = {name: file[f"input{at}"] for at, name in enumerate(file["names"].tolist())}
-                return cls(**texts, **numbers, inputs=inputs, trace=_trace(file))
+                series = tuple(file["series"].tolist()) if "series" in file else ()
+                return cls(**texts, **numbers, inputs=inputs, trace=_trace(file), series=series)
         except (KeyError, ValueError, BadZipFile, AttributeError, EOFError):
             raise BadBookmark(f"{os.fspath(path)} holds no bookmark of a sequence") from None
 

@@ -3,42 +3,26 @@
 The options are those of `arguments`, and `bookmark`: what the file of a kept sequence holds.
 """
 
-import os
 import shutil
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain, islice
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import TextIO
 
-import numpy as np
-
-from tidegate.answers import Answer
 from tidegate.cli import kept, pages, tables
-from tidegate.cli.bookmark import Bookmarks
 from tidegate.cli.interrupt import Interrupt
-from tidegate.cli.sinks import CsvSink, DrawingSink, JsonSink, Sink
+from tidegate.cli.keeper import Keeper
+from tidegate.cli.series import Sequences
+from tidegate.cli.sinks import style_of
+from tidegate.cli.streaming import Source, note
 from tidegate.client import Client
-from tidegate.drawing.glyphs import Style
-from tidegate.drawing.lines import Drawing
 from tidegate.errors import Refused, SequenceLost
-from tidegate.inputs import InputLayout
-from tidegate.model import Model
 from tidegate.opened import WINDOW
 from tidegate.sequence import Sequence as OpenSequence
 from tidegate.state import State
 from tidegate.trace import NOTHING, Trace
-
-
-def style_of(file: TextIO) -> Style:
-    try:
-        "│█░▔→".encode(file.encoding or "ascii")
-        block = True
-    except UnicodeEncodeError:
-        block = False
-    return Style(colour=file.isatty() and not os.environ.get("NO_COLOR"), unicode=block)
 
 
 def models(client: Client, options: Namespace) -> None:
@@ -56,32 +40,41 @@ def stream(client: Client, options: Namespace) -> None:
     state = None if options.state is None else State.load(options.state)
     if options.keep is not None:
         kept.check_free(options.keep)
-    source = _Source(client.describe(options.model, options.version, ready=True), options)
+    source = Source(client.describe(options.model, options.version, ready=True), options)
     trace = _trace(options, Trace())
-    sequence = client.sequence(options.model, version=source.model.version, trace=trace, state=state)
-    if options.keep is None:
-        window = 1 if tables.is_live(options.file) else WINDOW  # a row that may come slowly is answered before the next
-        with sequence:
-            for answer in source.answers(sequence, window):
-                source.sink.write(answer)
+    begin = partial(client.sequence, options.model, version=source.model.version, trace=trace)
+    apart = bool(source.columns.series)
+    if options.keep is not None:
+        keeper = Keeper(client, options.keep, trace, partial(begin, state=state), {}, apart=apart)
+        if not apart:
+            keeper.of(())
+        _run_kept(keeper, source)
         return
-    _run_kept(client, sequence, source, options.keep, trace)
+    window = 1 if source.live else WINDOW  # a row that may come slowly is answered before the next
+    with Sequences(lambda state: begin(state=state), state) as sequences:
+        if not apart:
+            sequences.of(())
+        for series, answer in source.answers(sequences.of, window):
+            source.show(series, answer)
 
 
 def resume(client: Client, options: Namespace) -> None:
-    """Goes on with a kept sequence: answers what was sent and not answered, then sends the table's rows.
+    """Goes on with what is kept: answers what was sent and not answered, then sends the table's rows.
 
     Its version is known once it is taken up: it may have been moved, and one that is superseded is loaded again for it.
     """
-    if options.file != "-" and not tables.is_live(options.file):
-        Path(options.file).open("rb").close()  # one that is not there is found out before anything is taken up
-    trace = _trace(options, options.bookmark.trace)
-    sequence, bookmark = kept.take_up(client, options.bookmark, trace)
-    source = _Source(client.describe(sequence.model, sequence.version, ready=True), options)
-    for answer in kept.catch_up(sequence, bookmark):
-        if answer.step >= bookmark.answered:
-            source.sink.write(answer)
-    _run_kept(client, sequence, source, options.kept, trace)
+    for file in options.files:
+        if file != "-" and not tables.is_live(file):
+            Path(file).open("rb").close()  # one that is not there is found out before anything is taken up
+    series, bookmark = next(iter(options.bookmarks.items()))
+    trace = _trace(options, bookmark.trace)
+
+    def begin() -> OpenSequence:  # of a series that is new in this table
+        return client.sequence(sequence.model, version=sequence.version, trace=trace)
+
+    keeper = Keeper(client, options.kept, trace, begin, options.bookmarks, apart=Path(options.kept).is_dir())
+    sequence = keeper.of(series)
+    _run_kept(keeper, Source(client.describe(sequence.model, sequence.version, ready=True), options))
 
 
 def state(client: Client, options: Namespace) -> None:
@@ -98,7 +91,8 @@ def fork(client: Client, options: Namespace) -> None:
     sequence, bookmark = kept.take_up(client, options.bookmark, NOTHING)
     kept.catch_up(sequence, bookmark)
     other = sequence.fork()
-    kept.keep(client, other, options.other, other.next_step, bookmark.trace)
+    begun = kept.bookmark(client, other, other.next_step, bookmark.trace, bookmark.series)
+    kept.keep(client, other, options.other, begun)
     print(f"{other.model} version {other.version} from step {other.next_step} on: {options.other}")
 
 
@@ -134,13 +128,17 @@ def move(client: Client, options: Namespace) -> None:
 
 
 def end(client: Client, options: Namespace) -> None:
-    try:
-        kept.take_up(client, options.bookmark, NOTHING)[0].close()
-    except SequenceLost as lost:
-        if lost.reason not in kept.NO_MORE:
-            raise
-        _note(f"it had ended before: {lost.message}")
-    Path(options.kept).unlink()
+    folder = Path(options.kept).is_dir()
+    for series, bookmark in options.bookmarks.items():
+        try:
+            kept.take_up(client, bookmark, NOTHING)[0].close()
+        except SequenceLost as lost:
+            if lost.reason not in kept.NO_MORE:
+                raise
+            note(f"it had ended before: {lost.message}")
+        Path(kept.file_of(options.kept, series) if folder else options.kept).unlink()
+    if folder:
+        Path(options.kept).rmdir()
 
 
 def _trace(options: Namespace, otherwise: Trace) -> Trace:
@@ -150,81 +148,21 @@ def _trace(options: Namespace, otherwise: Trace) -> Trace:
     return NOTHING if options.trace is False else Trace(layers=options.layers, every=options.every or 1)
 
 
-class _Source:
-    """The rows that a model is to take, and where its answers are shown."""
-
-    def __init__(self, model: Model, options: Namespace) -> None:
-        self.model = model
-        self.columns = InputLayout(model.inputs).rows
-        self.sink = _sink(options, model)
-        self._options = options
-        # A file that cannot be read is found out before anything is opened; what comes live is waited for after it.
-        self._table = None if tables.is_live(options.file) else self._read()
-
-    def answers(self, sequence: OpenSequence, window: int) -> Iterator[Answer]:
-        """The answers to the rows, as they come."""
-        rows, columns, chunk = self._rows(sequence.next_step), self.columns, self._options.chunk
-        if chunk > 1:
-            while block := list(islice(rows, chunk)):
-                yield from sequence.chunk(columns.arrays(np.stack(block)))
-            return
-        yield from sequence.stream(map(columns.arrays, rows), window)
-
-    def _read(self) -> tables.Table:
-        return tables.read(self._options.file, sys.stdin, self.columns, self._options.input)
-
-    def _rows(self, sent: int) -> Iterator[tables.Row]:
-        path = self._options.file
-        if self._table is None:
-            if path == "-" and sys.stdin.isatty() and self._options.input != "json":
-                names = ", ".join(self.columns.names)
-                _note(f"type rows, with commas between their numbers; Ctrl-D ends. Columns: {names}")
-            self._table = self._read()
-        for note in self._table.notes:
-            _note(note)
-        first = next(self._table.rows, None)
-        if first is None:
-            raise tables.BadTable(f"{path}: the table is empty, and nothing was sent")
-        left_out = sent if "whole" in self._options and self._options.whole else 0
-        return islice(chain([first], self._table.rows), left_out, None)
-
-
-def _run_kept(client: Client, sequence: OpenSequence, source: _Source, path: str, trace: Trace) -> None:
-    shown = sequence.next_step
-    kept.keep(client, sequence, path, shown, trace)
-    bookmarks = Bookmarks(path, lambda answered: kept.bookmark(client, sequence, answered, trace), sequence.hold)
+def _run_kept(keeper: Keeper, source: Source) -> None:
     try:
         with Interrupt() as interrupt:
-            for answer in source.answers(sequence, 1):  # what is kept is shown as it is answered
+            # What is kept is shown as it is answered.
+            for series, answer in chain(keeper.unshown(), source.answers(keeper.of, 1)):
                 with interrupt.held_back():  # or a line that was shown would be shown again
-                    source.sink.write(answer)
-                    shown = answer.step + 1
-                    bookmarks.shown(answer.step)
-    except SequenceLost:
-        raise  # the file is left to the client that took the sequence over
-    except BaseException:
-        _leave(bookmarks, shown, path)
+                    source.show(series, answer)
+                    keeper.shown(series, answer)
+    except BaseException as error:
+        _leave(keeper, lost=isinstance(error, SequenceLost))
         raise
-    _leave(bookmarks, shown, path)
+    _leave(keeper)
 
 
-def _leave(bookmarks: Bookmarks, shown: int, path: str) -> None:
-    unheard = bookmarks.write(shown).sent - shown
-    more = f", {unheard} more were sent and are answered first" if unheard > 0 else ""
-    _note(f"{shown} {'step is' if shown == 1 else 'steps are'} answered{more}; go on with: tidegate resume {path}")
-
-
-def _note(text: str) -> None:
-    print(f"tidegate: {text}", file=sys.stderr)
-
-
-def _sink(options: Namespace, model: Model) -> Sink:
-    match options.output or ("drawing" if sys.stdout.isatty() else "csv"):
-        case "csv":
-            return CsvSink(sys.stdout, model)
-        case "jsonl":
-            return JsonSink(sys.stdout, model)
-        case _:
-            width = shutil.get_terminal_size().columns
-            style = style_of(sys.stdout)
-            return DrawingSink(sys.stdout, lambda first: Drawing(model, first.layout, width, style, options.units))
+def _leave(keeper: Keeper, *, lost: bool = False) -> None:
+    how = keeper.leave(lost=lost)
+    if how:
+        note(how)

@@ -1,12 +1,18 @@
-"""A sequence that outlives its command: the file in which it is kept, and how a later command takes it up."""
+"""Sequences that outlive their command: the file in which one is kept, and how a later command takes it up.
+
+Those of a table's series are kept in a folder, with a file for each of them.
+"""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
+from urllib.parse import quote
 
 from tidegate.answers import Answer
 from tidegate.cli.bookmark import BadBookmark, Bookmark
 from tidegate.client import Client
+from tidegate.columns.known_ahead import Series
 from tidegate.errors import SequenceLost, TidegateError
 from tidegate.sequence import Sequence as OpenSequence
 from tidegate.state import BadState, State
@@ -14,6 +20,9 @@ from tidegate.trace import Trace
 
 # Why a sequence cannot be ended any more.
 NO_MORE = frozenset({"SEQUENCE_ENDED", "SEQUENCE_EXPIRED", "SEQUENCE_EVICTED", "UNKNOWN_SEQUENCE"})
+
+
+_LONGEST = 150  # characters of a series in the name of its file
 
 
 class FileTaken(TidegateError):
@@ -27,7 +36,7 @@ def check_free(path: str) -> None:
             raise FileTaken(f"{path}: there is no such folder to keep a sequence in")
         return
     try:
-        Bookmark.load(path)
+        load(path)
     except (BadBookmark, OSError):
         raise FileTaken(f"{path} exists and would be lost; name a new file to keep the sequence in") from None
     raise FileTaken(
@@ -46,14 +55,47 @@ def check_state(path: str) -> None:
         raise FileTaken(f"{path} exists and is no state; name a new file for it") from None
 
 
-def keep(client: Client, sequence: OpenSequence, path: str, answered: int, trace: Trace) -> None:
+def load(path: str) -> dict[Series, Bookmark]:
+    """What a file, or each file of a folder, keeps, by its series. Raises BadBookmark, OSError."""
+    if not Path(path).is_dir():
+        bookmark = Bookmark.load(path)
+        return {bookmark.series: bookmark}
+    found: dict[Series, Bookmark] = {}
+    for file in map(str, sorted(Path(path).glob("*.seq"))):
+        bookmark = Bookmark.load(file)
+        if file != file_of(path, bookmark.series):
+            raise BadBookmark(f"{file} was called {file_of(path, bookmark.series)}; give it that name, or move it away")
+        found[bookmark.series] = bookmark
+    if not found:
+        raise BadBookmark(f"{path} is a folder, and keeps no sequence")
+    return found
+
+
+def one(path: str, bookmarks: Mapping[Series, Bookmark]) -> Bookmark:
+    """What a file keeps. Raises BadBookmark: it is a folder."""
+    if Path(path).is_dir():
+        example = file_of(path, next(iter(bookmarks)))
+        raise BadBookmark(f"{path} keeps {len(bookmarks)} series; name the file of one of them, such as {example}")
+    return next(iter(bookmarks.values()))
+
+
+def file_of(folder: str, series: Series) -> str:
+    """The file for a series in a folder."""
+    name = ",".join(quote(value, safe=" ") for value in series) or "(all)"  # no series is quoted as that
+    if len(name) > _LONGEST:
+        name = f"{name[:_LONGEST]}-{sha256(name.encode()).hexdigest()[:16]}"
+    return str(Path(folder) / f"{name}.seq")
+
+
+def keep(client: Client, sequence: OpenSequence, path: str, bookmark: Bookmark) -> None:
+    """Writes the file of a sequence, from whose bookmark on the server keeps what it takes."""
     if not sequence.resume_token:
         raise BadBookmark(f"the server at {client.address} keeps no checkpoints: nothing could be resumed later")
-    bookmark(client, sequence, answered, trace).save(path)
-    sequence.hold(answered)
+    bookmark.save(path)
+    sequence.hold(bookmark.answered)
 
 
-def bookmark(client: Client, sequence: OpenSequence, answered: int, trace: Trace) -> Bookmark:
+def bookmark(client: Client, sequence: OpenSequence, answered: int, trace: Trace, series: Series = ()) -> Bookmark:
     first, inputs = sequence.kept()
     return Bookmark(
         server=client.address,
@@ -65,6 +107,7 @@ def bookmark(client: Client, sequence: OpenSequence, answered: int, trace: Trace
         first=first,
         inputs=inputs,
         trace=trace,
+        series=series,
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from tidegate.admin import words
 from tidegate.admin.facts import SequenceInfo, StoreInfo, Versions, chosen
 from tidegate.admin.words import counted
-from tidegate.cli.commands import style_of
+from tidegate.cli.sinks import style_of
 from tidegate.client import Client
 from tidegate.drawing.names import printable
 from tidegate.errors import TidegateError
@@ -39,13 +39,8 @@ def sequences(client: Client, options: Namespace) -> None:
     )
     as_json = options.json or not sys.stdout.isatty()
     if action == "end":
-        if not options.yes:
-            _ask(sum(1 for _ in client.admin.sequences(wanted)))
-        count = 0
-        for id_ in client.admin.end(wanted):
-            print(printable(id_))
-            count += 1
-        print(f"tidegate: {counted(count, 'sequence')} ended", file=sys.stderr)
+        confirmed = options.yes or _confirmed(sum(1 for _ in client.admin.sequences(wanted)))
+        _end(ids, client.admin.end(wanted) if confirmed else ())
         return
     found = client.admin.sequences(wanted)
     if action == "show":
@@ -54,15 +49,25 @@ def sequences(client: Client, options: Namespace) -> None:
         _print_all(found, as_json)
 
 
-def _ask(count: int) -> None:
-    """Raises TidegateError: it was not confirmed."""
+def _confirmed(count: int) -> bool:
+    """False: there is nothing to be ended. Raises TidegateError: it was not confirmed."""
+    if not count:
+        return False
     if not sys.stdin.isatty():
         raise TidegateError(f"{counted(count, 'sequence')} would end; say --yes")
-    if not count:
-        return
     print(f"{counted(count, 'sequence')} will end for good, memory and all. End? [y/N] ", end="", flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise TidegateError("nothing was ended")
+    return True
+
+
+def _end(ids: Sequence[str], ending: Iterable[str]) -> None:
+    ended = set[str]()
+    for id_ in ending:
+        print(printable(id_))
+        ended.add(id_)
+    print(f"tidegate: {counted(len(ended), 'sequence')} ended", file=sys.stderr)
+    _check_there(ids, ended)
 
 
 def _show(ids: Sequence[str], found: Iterable[SequenceInfo], as_json: bool) -> None:
@@ -74,6 +79,11 @@ def _show(ids: Sequence[str], found: Iterable[SequenceInfo], as_json: bool) -> N
             continue
         blank = "\n" * (len(seen) > 1)
         print(blank + "\n".join(f"{name:12} {printable(value)}" for name, value in _facts(one) if value))
+    _check_there(ids, seen)
+
+
+def _check_there(ids: Sequence[str], seen: set[str]) -> None:
+    """Raises TidegateError: one that was named is not among them."""
     if missing := [id_ for id_ in ids if id_ not in seen]:
         raise TidegateError(f"no sequence '{missing[0]}' is open or kept here")
 

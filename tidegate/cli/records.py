@@ -11,7 +11,8 @@ from importlib import import_module
 from itertools import chain
 from typing import Any
 
-from tidegate.cli.table import RowMaker, Table
+from tidegate.cli.table import Sheet, bad
+from tidegate.columns import Rows
 
 Record = tuple[str, Mapping[str, Any]]  # where it stands, and its values
 _EXPECTED = 'an object like {"a": 1, "b": null} in each line, or an array of them, was expected'
@@ -19,27 +20,26 @@ _DELIMITER = ";"  # of numbers that are texts a comma is a decimal one, as in tr
 _AT_ONCE = 1000
 
 
-def json_table(lines: Iterable[str], maker: RowMaker) -> Table:
-    """The table of a JSON array, or of JSON lines. Raises BadTable."""
-    return _table(_json(lines, maker), maker, may_lack=True)
+def json_sheet(lines: Iterable[str], file: str, columns: Rows) -> Sheet | None:
+    """What a JSON array, or JSON lines, hold; None: nothing. `file` stands before a place. Raises BadTable."""
+    return _sheet(_json(lines, file), columns)
 
 
-def parquet_table(path: str, maker: RowMaker) -> Table:
-    """The table of a Parquet file. Raises BadTable."""
-    return _table(_parquet(path, maker), maker, may_lack=False)
+def parquet_sheet(path: str, file: str) -> Sheet | None:
+    """What a Parquet file holds. Raises BadTable."""
+    return _sheet(_parquet(path, file))
 
 
-def _table(records: Iterator[Record], maker: RowMaker, *, may_lack: bool) -> Table:
+def _sheet(records: Iterator[Record], may_lack: Rows | None = None) -> Sheet | None:
     first = next(records, None)
     if first is None:
-        return Table(iter(()))
+        return None
     place, given = first
-    lacking = maker.columns.lacking(given) if may_lack else []
+    lacking = may_lack.lacking(given) if may_lack else []
     names = [*given, *lacking]
     rows = ((where, [_cell(record.get(name)) for name in names]) for where, record in chain([first], records))
-    table = maker.named(names, rows, _DELIMITER, place)
     note = f"columns that the first row lacks, and that are empty where a row lacks them: {', '.join(lacking)}"
-    return Table(table.rows, (*table.notes, *([note] if lacking else [])))
+    return Sheet(place, names, rows, _DELIMITER, notes=(note,) if lacking else ())
 
 
 def _cell(value: object) -> object:
@@ -48,46 +48,46 @@ def _cell(value: object) -> object:
     return "" if value is None else value
 
 
-def _json(lines: Iterable[str], maker: RowMaker) -> Iterator[Record]:
+def _json(lines: Iterable[str], file: str) -> Iterator[Record]:
     whole = (line.removeprefix("\ufeff") for line in lines)
     numbered = ((number, line) for number, line in enumerate(whole, 1) if line.strip())
     for number, line in numbered:
         if line.lstrip().startswith("["):
-            values = _parsed(line + "".join(line for _, line in numbered), number, maker)
-            yield from (_record(f"row {row}", value, maker) for row, value in enumerate(values, 1))
+            values = _parsed(line + "".join(line for _, line in numbered), number, file)
+            yield from (_record(f"{file}row {row}", value) for row, value in enumerate(values, 1))
         else:
-            yield _record(f"line {number}", _parsed(line, number, maker), maker)
+            yield _record(f"{file}line {number}", _parsed(line, number, file))
 
 
-def _parsed(text: str, line: int, maker: RowMaker) -> Any:  # noqa: ANN401 - what JSON gives
+def _parsed(text: str, line: int, file: str) -> Any:  # noqa: ANN401 - what JSON gives
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         place, why = f"line {line + error.lineno - 1}, character {error.colno}", error.msg
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets within brackets
         place, why = f"line {line}", str(error)
-    raise maker.bad(f"{place}: this is no JSON ({why}); {_EXPECTED}")
+    raise bad(f"{file}{place}: this is no JSON ({why}); {_EXPECTED}")
 
 
-def _record(place: str, value: object, maker: RowMaker) -> Record:
+def _record(place: str, value: object) -> Record:
     if not isinstance(value, dict):
-        raise maker.bad(f"{place}: {json.dumps(value):.60} came, and {_EXPECTED}")
+        raise bad(f"{place}: {json.dumps(value):.60} came, and {_EXPECTED}")
     return place, value
 
 
-def _parquet(path: str, maker: RowMaker) -> Iterator[Record]:
+def _parquet(path: str, file: str) -> Iterator[Record]:
     for name, error, read in (("duckdb", "Error", _by_duckdb), ("pyarrow", "ArrowException", _by_pyarrow)):
         try:
             library = import_module(name)
         except ImportError:
             continue
         try:
-            yield from ((f"row {row}", record) for row, record in enumerate(read(library, path), 1))
+            yield from ((f"{file}row {row}", record) for row, record in enumerate(read(library, path), 1))
         except getattr(library, error) as wrong:
-            raise maker.bad(f"this is no Parquet ({str(wrong).splitlines()[0]})") from None
+            raise bad(f"{file}this is no Parquet ({str(wrong).splitlines()[0]})") from None
         return
     remedy = "pip install duckdb, or write the table as CSV or JSON lines"
-    raise maker.bad(f"Parquet is read by DuckDB or PyArrow, and neither is installed; {remedy}")
+    raise bad(f"{file}Parquet is read by DuckDB or PyArrow, and neither is installed; {remedy}")
 
 
 def _by_duckdb(duckdb: Any, path: str) -> Iterator[Mapping[str, Any]]:  # noqa: ANN401 - a library

@@ -6,14 +6,14 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from tidegate.cli import commands, operators
+from tidegate.cli import commands, kept, operators
 from tidegate.cli.arguments import DEFAULT_SERVER, read
-from tidegate.cli.bookmark import Bookmark
 from tidegate.cli.operator_arguments import COMMANDS
 from tidegate.client import Client
 from tidegate.drawing.names import printable
 from tidegate.errors import Refused, TidegateError
 
+_OF_SERIES = {"resume", "end"}  # which take a folder of kept sequences, too
 _KEYWORDS = re.compile(r"\b(ca|cert|key|token_file)=(?!\w)")  # arguments of `tidegate.connect`
 
 
@@ -21,7 +21,9 @@ def run(arguments: Sequence[str] | None) -> int:
     """The exit status. Raises KeyboardInterrupt, BrokenPipeError; exits where the arguments make no sense."""
     options = read(arguments)
     try:
-        options.bookmark = Bookmark.load(options.kept) if "kept" in options else None
+        options.bookmarks = kept.load(options.kept) if "kept" in options else {}
+        if options.bookmarks and options.command not in _OF_SERIES:
+            options.bookmark = kept.one(options.kept, options.bookmarks)
         with _client(options) as client:
             getattr(operators if options.command in COMMANDS else commands, options.command)(client, options)
     except BrokenPipeError:
@@ -38,8 +40,8 @@ def run(arguments: Sequence[str] | None) -> int:
 
 def _client(options: Namespace) -> Client:
     """Of the server that was named, else that of a kept sequence, else that of the environment."""
-    bookmark = options.bookmark
-    known = bookmark.server if bookmark is not None else os.environ.get("TIDEGATE_SERVER", DEFAULT_SERVER)
+    bookmarks = options.bookmarks.values()
+    known = next((each.server for each in bookmarks), os.environ.get("TIDEGATE_SERVER", DEFAULT_SERVER))
     address = options.server or known
     return Client(
         f"https://{address}" if options.tls and "://" not in address else address,

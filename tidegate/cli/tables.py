@@ -4,7 +4,9 @@ import gzip
 import os
 import stat
 import sys
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import BinaryIO, TextIO
@@ -12,9 +14,9 @@ from typing import BinaryIO, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from tidegate.cli.csv_table import CsvTable
-from tidegate.cli.records import json_table, parquet_table
-from tidegate.cli.table import BadTable, Row, RowMaker, Table
+from tidegate.cli.csv_table import csv_sheet
+from tidegate.cli.records import json_sheet, parquet_sheet
+from tidegate.cli.table import BadTable, Row, Sheet, Table, bad, joined, notes_in_order, table_of
 from tidegate.columns import Rows
 
 __all__ = ["BadTable", "Row", "Table", "is_live", "read"]
@@ -23,47 +25,94 @@ _NPY = b"\x93NUMPY"
 _FORMS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
 
 
-def read(path: str, standard_input: TextIO, columns: Rows, form: str | None = None) -> Table:
-    """The table in a file, or on standard input ("-"). A pipe is read as it comes, and once.
+def read(paths: str | Sequence[str], standard_input: TextIO, columns: Rows, form: str | None = None) -> Table:
+    """The table in a file, in several one below the other, or on standard input ("-"). A pipe is read as it comes.
 
-    `form`: csv (also a .npy file), json or parquet; without one, the end of the file's name says it.
+    `form`: csv (also a .npy file), json or parquet; without one, the end of a file's name says it.
 
     Raises BadTable, OSError.
     """
-    maker = RowMaker("" if path == "-" else f"{path}: ", columns)
+    given = [paths] if isinstance(paths, str) else paths
+    for path in given:
+        if path != "-":
+            Path(path).stat()  # raises OSError: each that is not there is said before anything is read
+    if len(given) == 1:
+        found = _content(given[0], standard_input, columns, form)
+        if isinstance(found, np.ndarray):
+            return _array_table(found, columns)
+        return Table(iter(())) if found is None else table_of(found, columns)
+    found_in = (_sheet(path, standard_input, columns, form) for path in given)
+    sheets = (sheet for sheet in found_in if sheet is not None)
+    first = next(sheets, None)
+    return Table(iter(())) if first is None else table_of(joined(first, sheets), columns)
+
+
+def _sheet(path: str, standard_input: TextIO, columns: Rows, form: str | None) -> Sheet | None:
+    found = _content(path, standard_input, columns, form)
+    if isinstance(found, np.ndarray):
+        raise bad(f"{path}: several files are one table by the names of columns, and a .npy file has none")
+    return found
+
+
+def _content(path: str, standard_input: TextIO, columns: Rows, form: str | None) -> Sheet | NDArray[np.generic] | None:
+    """None: the file is empty."""
+    file = "" if path == "-" else f"{path}: "
     form = form or _FORMS.get(Path(path.removesuffix(".gz")).suffix.lower(), "csv")
     if form == "parquet":
-        Path(path).open("rb").close()  # one that is not there is said so, as of other files
-        return parquet_table(path, maker)
+        return parquet_sheet(path, file)
     text = standard_input if path == "-" else _opened(path)
-    try:
-        if form == "json":
-            return json_table(text if path == "-" else _closed_after(text), maker)
-        return _csv_or_array(path, text, maker)
-    except (UnicodeDecodeError, ValueError) as error:
-        expected = "JSON in UTF-8" if form == "json" else "a CSV file in UTF-8, or a .npy file of numbers,"
-        raise BadTable(f"{path}: {expected} was expected ({error})") from None
-
-
-def _csv_or_array(path: str, text: TextIO, maker: RowMaker) -> Table:
-    raw: BinaryIO = text.buffer
-    peek = getattr(raw, "peek", None)
-    if peek is None or not peek(len(_NPY)).startswith(_NPY):
-        return CsvTable(maker).table(text if path == "-" else _closed_after(text))
-    with text:
-        pipe = BytesIO(raw.read()) if path == "-" or is_live(path) else None
-    array = np.load(pipe or path, mmap_mode=None if pipe else "r", allow_pickle=False)
-    return _array_table(array, maker.columns)
+    lines = _lines(path, text, form)
+    if form == "json":
+        return json_sheet(lines, file, columns)
+    with _readable(path, form):
+        raw: BinaryIO = text.buffer
+        peek = getattr(raw, "peek", None)
+        if peek is None or not peek(len(_NPY)).startswith(_NPY):
+            return csv_sheet(lines, file, columns)
+        with text:
+            pipe = BytesIO(raw.read()) if path == "-" or is_live(path) else None
+        array: NDArray[np.generic] = np.load(pipe or path, mmap_mode=None if pipe else "r", allow_pickle=False)
+        return array
 
 
 def _opened(path: str) -> TextIOWrapper:
-    raw = gzip.open(path) if path.endswith(".gz") else Path(path).open("rb")  # noqa: SIM115 - the table has it
-    return TextIOWrapper(raw, "utf-8-sig", newline="")
+    return TextIOWrapper(_raw(path), "utf-8-sig", newline="")
 
 
-def _closed_after(text: TextIO) -> Iterator[str]:
-    with text:
+def _raw(path: str) -> BinaryIO:
+    return gzip.open(path) if path.endswith(".gz") else Path(path).open("rb")  # type: ignore[return-value] # a reader
+
+
+def _lines(path: str, text: TextIO, form: str) -> Iterator[str]:
+    """Raises BadTable."""
+    with _readable(path, form), nullcontext() if path == "-" else text:
         yield from text
+
+
+@contextmanager
+def _readable(path: str, form: str) -> Iterator[None]:
+    """Inside, what cannot be read raises BadTable, which says where."""
+    expected = "JSON in UTF-8" if form == "json" else "a CSV file in UTF-8, or a .npy file of numbers,"
+    try:
+        yield
+    except UnicodeDecodeError:
+        line = "a line" if path == "-" or is_live(path) else f"line {_first_odd_line(path)}"
+        how = "where it is text, save it as such, as by iconv -f latin1 -t utf-8"
+        raise bad(f"{path}: {expected} was expected, and {line} is not UTF-8; {how}") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise bad(f"{path}: it cannot be unpacked, it is damaged or was cut off ({error})") from None
+    except ValueError as error:  # of an array
+        raise bad(f"{path}: {expected} was expected ({error})") from None
+
+
+def _first_odd_line(path: str) -> int:
+    with _raw(path) as raw:
+        for number, line in enumerate(raw, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 0
 
 
 def is_live(path: str) -> bool:
@@ -79,4 +128,5 @@ def _array_table(array: NDArray[np.generic], columns: Rows) -> Table:
         raise BadTable(f"the array has the shape {list(array.shape)}; [rows, {width}] was expected")
     if table.dtype.kind not in "fiub":
         raise BadTable(f"the array holds {table.dtype}; numbers were expected")
-    return Table(np.asarray(row, np.float64).reshape(width) for row in table)
+    numbers = (np.asarray(row, np.float64).reshape(width) for row in table)
+    return Table((((), row) for row in numbers), notes_in_order(columns))

@@ -39,7 +39,8 @@ class Legend:
 
     `classes`: the numbers of an output are scores of these. `timestamp`: the columns of a table that hold a row's time,
     in the form `time_format`; see `times.read_time`. `time_step`: the time from one row to the next, for columns that
-    are known ahead; "" where rows are counted; see `ahead.Clock`.
+    are known ahead; "" where rows are counted; see `known_ahead.Clock`. `series`: the columns of a table whose values
+    tell series apart, each of which is a sequence of its own.
     """
 
     columns: tuple[Column, ...] = ()
@@ -47,6 +48,7 @@ class Legend:
     timestamp: tuple[str, ...] = ()
     time_format: str = ""
     time_step: str = ""
+    series: tuple[str, ...] = ()
 
 
 NOTHING = Legend()

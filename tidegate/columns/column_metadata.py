@@ -15,7 +15,7 @@ class LegendError(ValueError):
 
 
 _OF_COLUMNS = {"missing", "categories", "range", "calendar", "source", "ahead"}
-INPUT_KEYS = ("features", "units", *sorted(_OF_COLUMNS), "timestamp", "time_format", "time_step")
+INPUT_KEYS = ("features", "units", *sorted(_OF_COLUMNS), "timestamp", "time_format", "time_step", "series")
 OUTPUT_KEYS = ("features", "units", "categories", "classes")
 
 
@@ -133,10 +133,10 @@ class _Reader:
         self._set("ahead", said)
 
     def _timestamp(self, value: object) -> None:
-        names = [value] if isinstance(value, str) else self._texts("timestamp", value)
-        if not all(names):
-            raise self._odd("timestamp", value, "the name of a table's column, or a list of names")
-        self.others["timestamp"] = tuple(names)
+        self.others["timestamp"] = self._of_a_table("timestamp", value)
+
+    def _series(self, value: object) -> None:
+        self.others["series"] = self._of_a_table("series", value)
 
     def _time_format(self, value: object) -> None:
         if not isinstance(value, str):
@@ -152,6 +152,12 @@ class _Reader:
         self.others["classes"] = tuple(self._texts("classes", value, sizes={len(self.columns)}))
 
     # what values are made of
+
+    def _of_a_table(self, key: str, value: object) -> tuple[str, ...]:
+        names = [value] if isinstance(value, str) else self._texts(key, value)
+        if not all(names) or len(set(names)) < len(names):
+            raise self._odd(key, value, "the name of a table's column, or a list of different names")
+        return tuple(names)
 
     def _texts(self, key: str, value: object, sizes: set[int] | None = None) -> list[str]:
         wanted = "" if sizes is None else " of " + " or ".join(map(str, sorted(sizes)))

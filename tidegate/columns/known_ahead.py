@@ -1,4 +1,4 @@
-"""Columns that are known ahead: cells of a table's later rows as cells of the row that takes them. Pure."""
+"""Columns that are known ahead: cells of later rows of a series as cells of the row that takes them. Pure."""
 
 import re
 from collections import deque
@@ -8,12 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from tidegate.columns.numbers import text_of
 from tidegate.columns.times import DAY, HOUR, Moment, comes_twice, moment_of
 
 Cells = Sequence[Any]
 Placed = tuple[str, Cells]  # where a row stands, as "line 17", and its cells
+Series = tuple[str, ...]  # what the columns that tell series apart hold in the rows of one of them
 # What a time step is said in, and numpy's names of it.
 STEPS = {"microseconds": "us", "seconds": "s", "days": "D", "months": "M"}
+
+
+def series_of(cells: Cells, places: Sequence[int]) -> Series:
+    """The series of a row, where these cells tell series apart."""
+    return tuple(text_of(cells[at]).strip() for at in places)
 
 
 def length_of(time_step: str) -> np.timedelta64 | None:
@@ -76,46 +83,59 @@ class Later:
         """What the cells are called that `added` adds."""
         return [name for name, _, _ in self.cells]
 
-    def added(self, rows: Iterable[Placed]) -> Iterator[Placed]:
-        """Each row with the wanted cells behind its own, "" where the table has no such row.
+    def added(self, rows: Iterable[Placed], apart: Sequence[int] = ()) -> Iterator[Placed]:
+        """Each row with the wanted cells behind its own, "" where its series has no such row, in the order of the rows.
 
-        So many steps of the table are read ahead. Where its time goes back, what is ahead ends. Raises ValueError.
+        `apart`: the places of the cells that tell series apart. So many steps of each series are read ahead; where one
+        series stands behind another, that is all of the table. Where the time of a series goes back, what is ahead
+        ends. Raises ValueError.
         """
-        waiting = _Waiting(self.cells)
-        clock = Clock(self.time, self.form, length_of(self.step))
+        lanes: dict[Series, _Waiting] = {}
+        order: deque[_Waiting] = deque()  # the lanes of the rows that are not given back yet
         for row in rows:
-            yield from waiting.take(clock.tick(row), row)
-        yield from waiting.rest()
+            series = series_of(row[1], apart)
+            if series not in lanes:
+                lanes[series] = _Waiting(self.cells, Clock(self.time, self.form, length_of(self.step)))
+            order.append(lanes[series])
+            lanes[series].take(row)
+            while order and order[0].complete:
+                yield order.popleft().complete.popleft()
+        for lane in lanes.values():
+            lane.rest()
+        yield from (lane.complete.popleft() for lane in order)
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """Rows until everything is read that they take from later ones."""
+    """Rows of a series until everything is read that they take from later ones, which makes them `complete`."""
 
     cells: tuple[tuple[str, int, int], ...]
+    clock: Clock
+    complete: deque[Placed] = field(default_factory=deque)
     _rows: deque[tuple[int, Placed]] = field(default_factory=deque)
     _at: dict[int, Cells] = field(default_factory=dict)
 
-    def take(self, tick: int, row: Placed) -> Iterator[Placed]:
-        """One more row; gives back those that are complete by it."""
+    def take(self, row: Placed) -> None:
+        """One more row."""
+        tick = self.clock.tick(row)
         if self._rows and tick < self._rows[-1][0]:
-            yield from self.rest()
+            self.rest()
         self._rows.append((tick, row))
         self._at[tick] = row[1]
         farthest = max(steps for _, _, steps in self.cells)
         while self._rows and self._rows[0][0] + farthest <= tick:
-            yield self._next()
+            self._next()
 
-    def rest(self) -> Iterator[Placed]:
-        """The rows that are left: nothing more comes."""
+    def rest(self) -> None:
+        """Nothing more comes that the rows could wait for."""
         while self._rows:
-            yield self._next()
+            self._next()
 
-    def _next(self) -> Placed:
+    def _next(self) -> None:
         tick, (where, cells) = self._rows.popleft()
         if not self._rows or self._rows[0][0] != tick:
             self._at.pop(tick, None)
-        return where, [*cells, *(self._cell(tick + steps, place) for _, place, steps in self.cells)]
+        self.complete.append((where, [*cells, *(self._cell(tick + steps, place) for _, place, steps in self.cells)]))
 
     def _cell(self, tick: int, place: int) -> Any:  # noqa: ANN401 - what a table has
         cells = self._at.get(tick, ())

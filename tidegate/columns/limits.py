@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil, floor, isfinite, prod
 from typing import Any
 
@@ -12,6 +13,7 @@ from tidegate.columns.column import NOTHING, Column, Legend
 from tidegate.columns.words import span
 
 Array = NDArray[Any]
+_AT_ONCE = 2**14  # numbers that are compared at a time: they stay in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,8 @@ class Limits:
             kind = np.finfo(dtype) if floating else np.iinfo(dtype)
             lowest = [kind.min if low <= kind.min else low if floating else ceil(low) for low, _ in bounds]
             highest = [kind.max if high >= kind.max else high if floating else floor(high) for _, high in bounds]
-            self._lowest, self._highest = (self._shaped(np.array(side, dtype)) for side in (lowest, highest))
-            self._missing, self._whole = self._shaped(missing), self._shaped(whole)
+            sides = *(np.array(side, dtype) for side in (lowest, highest)), missing, whole
+            self._bounds: Sequence[Array] = [self._shaped(side) for side in sides]
             self._some_missing, self._some_whole = bool(missing.any()), bool(whole.any())
         self.hold = self._within if self.bounded else _finite if floating else _anything
 
@@ -46,17 +48,28 @@ class Limits:
         return values.reshape(self._row) if values.size == prod(self._row) else values
 
     def _within(self, x: Array) -> bool:
-        return bool(self._fitting(x).all())
+        rows = _AT_ONCE // max(1, prod(self._row))
+        if x.shape[1:] != self._row or x.ndim == len(self._row) or not 0 < rows < len(x):
+            return bool(self._fitting(x, self._bounds).all())
+        parts = (x[at : at + rows] for at in range(0, len(x), rows))
+        return all(bool(self._fitting(part, self._for_many).all()) for part in parts)
 
-    def _fitting(self, x: Array) -> Array:
-        fits: Array = (x >= self._lowest) & (x <= self._highest)
+    @cached_property
+    def _for_many(self) -> Sequence[Array]:
+        """The bounds again for each row: short rows are compared twenty times as fast as with one row of bounds."""
+        shape = _AT_ONCE // max(1, prod(self._row)), *self._row
+        return [np.broadcast_to(side, shape).copy() for side in self._bounds]
+
+    def _fitting(self, x: Array, bounds: Sequence[Array]) -> Array:
+        lowest, highest, missing, whole = (side[: len(x)] for side in bounds) if bounds is not self._bounds else bounds
+        fits: Array = (x >= lowest) & (x <= highest)
         if self._some_whole:
-            fits &= (np.floor(x) == x) | ~self._whole
-        return fits | (np.isnan(x) & self._missing) if self._some_missing else fits
+            fits &= (np.floor(x) == x) | ~whole
+        return fits | (np.isnan(x) & missing) if self._some_missing else fits
 
     def fault(self, x: Array) -> Fault:
         """The first number of rows [N, *row] that may not be sent; one of them is there."""
-        row, *place = np.argwhere(~(self._fitting(x) if self.bounded else np.isfinite(x)))[0].tolist()
+        row, *place = np.argwhere(~(self._fitting(x, self._bounds) if self.bounded else np.isfinite(x)))[0].tolist()
         value = x[(row, *place)]
         at = int(np.ravel_multi_index(place, self._row)) % max(1, len(self._columns)) if place else 0
         column = self._columns[at] if self._columns else None

@@ -6,6 +6,8 @@ import numpy as np
 
 # Texts by which a table says that nothing was measured, in small letters.
 NOTHING = frozenset({"", "na", "n/a", "null", "nan", "nil", "none", "?", "-", ".", "missing"})
+# Those of them that mean it also where names are expected.
+NAMELESS = frozenset({"", "na", "n/a", "null"})
 DECIMAL = r"[+-]?\d*,\d+([eE][+-]?\d+)?"
 THOUSANDS = r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?"
 

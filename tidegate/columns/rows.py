@@ -96,6 +96,8 @@ class Rows:
         self._columns = [column for each in inputs for column in each.columns]
         self.names = [column.name for column in self._columns]
         self._last: tuple[tuple[str, ...], Binding] | None = None  # of rows by name, which are alike as a rule
+        # The columns of a table that tell series apart.
+        self.series = next((each.legend.series for each in inputs if each.legend.series), ())
         # Whether the model's author gave the columns their names; else no table knows them.
         self.named = all(each.legend.columns or not each.row for each in inputs)
 
@@ -162,7 +164,8 @@ class Rows:
 
     def others(self, names: Sequence[str]) -> list[str]:
         """Those of these names that no row is made of."""
-        known = {*self.wanted, *self.names, *([TIME] if any(column.calendar for column in self._columns) else [])}
+        time = [TIME] if any(column.calendar for column in self._columns) else []
+        known = {*self.wanted, *self.names, *self.series, *time}
         return [name for name in names if name not in known]
 
     def later(self, names: Sequence[str]) -> list[Later]:

@@ -47,6 +47,8 @@ def notes(legend: Legend) -> Iterator[str]:
         yield f"time in {' '.join(legend.timestamp)}, as {legend.time_format or 'ISO 8601'}"
     if legend.time_step:
         yield f"a step is {legend.time_step}"
+    if legend.series:
+        yield f"a sequence for each series; {' and '.join(legend.series)} of a table tell them apart"
     if legend.classes:
         yield f"the class of the greatest: {', '.join(legend.classes)}"
 

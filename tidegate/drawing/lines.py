@@ -23,6 +23,7 @@ _STATES = {"cell", "hidden"}
 _BAR_UNITS = 4  # as long as a layer has no more units, its states are bars
 _BAR_WIDTH = 9
 _STEP_WIDTH = 6
+_SERIES_WIDTH = 12
 _NUMBER_WIDTH = 9
 _LONG = 1e4  # numbers from here on are written with an exponent
 _MOST_NUMBERS = 4  # outputs that are drawn as numbers
@@ -71,12 +72,19 @@ class Group:
 
 
 class Drawing:
-    """Draws the answers of one sequence: first `header`, then a `line` for each answer."""
+    """Draws answers: first `header`, then a `line` for each. `apart`: the names of what tells their series apart."""
 
     def __init__(
-        self, model: Model, layout: TraceLayout, width: int, style: Style, units: Sequence[int] | None = None
+        self,
+        model: Model,
+        layout: TraceLayout,
+        width: int,
+        style: Style,
+        units: Sequence[int] | None = None,
+        apart: Sequence[str] = (),
     ) -> None:
         self._model = model
+        self._apart = apart
         self._style = style
         self._width = width
         self._names = [name for spec in model.outputs for name in _labels(spec)]
@@ -87,7 +95,11 @@ class Drawing:
 
     @property
     def _left_width(self) -> int:
-        return _STEP_WIDTH + sum(2 + self._number_width(name) for name in self._shown)
+        return len(self._series(())) + _STEP_WIDTH + sum(2 + self._number_width(name) for name in self._shown)
+
+    def _series(self, values: Sequence[str]) -> str:
+        """The left column: of which series a line is."""
+        return _cut(printable(", ".join(values)), _SERIES_WIDTH).ljust(_SERIES_WIDTH) if self._apart else ""
 
     def _number_width(self, name: str) -> int:
         return max(_NUMBER_WIDTH, min(len(name), 2 * _NUMBER_WIDTH))
@@ -123,7 +135,9 @@ class Drawing:
             "  " + _cut(name, self._number_width(name)).rjust(self._number_width(name)) for name in self._shown
         )
         labels = ["  ".join(group.label.ljust(group.width) for group in groups) for groups in self._layers.values()]
-        return self._style.bold(("step".rjust(_STEP_WIDTH) + numbers + "  " + self._gap.join(labels)).rstrip())
+        return self._style.bold(
+            (self._series(self._apart) + "step".rjust(_STEP_WIDTH) + numbers + "  " + self._gap.join(labels)).rstrip()
+        )
 
     def _notes(self) -> str:
         notes = _units_left_out(self._hidden_units)
@@ -133,9 +147,9 @@ class Drawing:
 
     # The lines.
 
-    def line(self, answer: Answer) -> str:
+    def line(self, answer: Answer, series: Sequence[str] = ()) -> str:
         texts = [text for spec in self._model.outputs for text in self._texts(spec, answer)]
-        left = str(answer.step).rjust(_STEP_WIDTH)
+        left = self._series(series) + str(answer.step).rjust(_STEP_WIDTH)
         for name, text in zip(self._shown, texts, strict=False):
             width = self._number_width(name)
             left += "  " + _cut(text if answer.answered else "", width).rjust(width)

@@ -46,7 +46,7 @@ MODEL_STATUS_READY: ModelStatus
 MODEL_STATUS_REFUSED: ModelStatus
 
 class TensorSpec(_message.Message):
-    __slots__ = ("name", "type", "shape", "features", "units", "columns", "classes", "timestamp", "time_format", "time_step")
+    __slots__ = ("name", "type", "shape", "features", "units", "columns", "classes", "timestamp", "time_format", "time_step", "series")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
@@ -57,6 +57,7 @@ class TensorSpec(_message.Message):
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
     TIME_FORMAT_FIELD_NUMBER: _ClassVar[int]
     TIME_STEP_FIELD_NUMBER: _ClassVar[int]
+    SERIES_FIELD_NUMBER: _ClassVar[int]
     name: str
     type: _tensor_pb2.DataType
     shape: _containers.RepeatedScalarFieldContainer[int]
@@ -67,7 +68,8 @@ class TensorSpec(_message.Message):
     timestamp: _containers.RepeatedScalarFieldContainer[str]
     time_format: str
     time_step: str
-    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[_tensor_pb2.DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., features: _Optional[_Iterable[str]] = ..., units: _Optional[_Iterable[str]] = ..., columns: _Optional[_Iterable[_Union[Column, _Mapping]]] = ..., classes: _Optional[_Iterable[str]] = ..., timestamp: _Optional[_Iterable[str]] = ..., time_format: _Optional[str] = ..., time_step: _Optional[str] = ...) -> None: ...
+    series: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[_tensor_pb2.DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., features: _Optional[_Iterable[str]] = ..., units: _Optional[_Iterable[str]] = ..., columns: _Optional[_Iterable[_Union[Column, _Mapping]]] = ..., classes: _Optional[_Iterable[str]] = ..., timestamp: _Optional[_Iterable[str]] = ..., time_format: _Optional[str] = ..., time_step: _Optional[str] = ..., series: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Column(_message.Message):
     __slots__ = ("missing", "categories", "lowest", "highest", "calendar", "source", "ahead")

@@ -14,10 +14,12 @@ import grpc
 from server.edge.http2 import compression
 from server.edge.http2.large import LargeMessage
 from server.edge.http2.life import State
+from server.edge.pieces import Message, Pieces
 from tidegate.http2.frames import Code
 
 if TYPE_CHECKING:
     from server.edge.dialect import Listener
+    from server.edge.fields import Buffer
     from server.edge.http2.connection import Connection
     from server.edge.http2.fields import Metadata, Request
     from server.edge.http2.stream import CallStream
@@ -49,7 +51,7 @@ class Call:
         self._parse = handler.request_deserializer or bytes
         self._loop = connection.server.loop
         # inwards
-        self._messages: list[tuple[bytes, bool]] = []  # few enough, in a window of 64 KiB, to take the first of a list
+        self._messages: list[tuple[Buffer, bool]] = []  # few enough, in a window of 64 KiB, to take the first of a list
         self._half_closed = False
         self._reader: asyncio.Future[None] | None = None
         self._asked = False  # for a message that is not here
@@ -157,7 +159,7 @@ class Call:
         """Whether further messages are here."""
         return bool(self._messages)
 
-    def send(self, message: bytes) -> None:
+    def send(self, message: Message) -> None:
         self._stream.send(message)
 
     @property
@@ -215,7 +217,7 @@ class Call:
 
     def _send(self, message: Any) -> None:  # noqa: ANN401 # what the handler's serialiser takes
         serialise = self._handler.response_serializer
-        self._stream.send(serialise(message) if serialise else message)
+        self._stream.send(message if serialise is None or isinstance(message, Pieces) else serialise(message))
 
     def _finish(self, code: grpc.StatusCode, details: str, metadata: Metadata = ()) -> None:
         number, _ = code.value
@@ -253,7 +255,7 @@ class Call:
             self._large.end()
             self._large = None
 
-    def _decompressed(self, message: bytes) -> bytes | None:
+    def _decompressed(self, message: Buffer) -> bytes | None:
         """In a thread, because it takes milliseconds: None until it is done, and then `came` is called."""
         if self._decompressing is None:
             work = partial(compression.decompressed, message, self._request.encoding, self._stream.most)
@@ -268,7 +270,7 @@ class Call:
 
     # What the stream tells --------------------------------------------------------------------------------------------
 
-    def message(self, data: bytes, compressed: bool) -> None:
+    def message(self, data: Buffer, compressed: bool) -> None:
         """See Receiver."""
         if self._large is not None:
             self._end_large()

@@ -9,16 +9,19 @@ from collections.abc import Callable
 from math import inf
 
 from server.edge.http2 import control, fields
+from server.edge.http2.blocked import Blocked
 from server.edge.http2.blocks import Block, Blocks
 from server.edge.http2.fields import Malformed
 from server.edge.http2.life import State
 from server.edge.http2.limits import Account, Limits
-from server.edge.http2.stream import LOW, ROOM, Acceptor, CallStream
+from server.edge.http2.receiver import Acceptor
+from server.edge.http2.stream import LOW, ROOM, CallStream
+from server.edge.pieces import PIECE
 from tidegate.http2 import frames
 from tidegate.http2.frames import ACK, END_HEADERS, END_STREAM, FRAME_SIZE, MOST_WINDOW, Code, ConnectionFault
 
 _ROOM = 4 * 2**20  # bytes of all streams that may be on their way to this side
-_MOST_FRAME = 2**20  # bytes that this side puts into one frame, if the client takes frames of any size
+_MOST_FRAME = PIECE  # bytes that this side puts into one frame, if the client takes frames of any size
 _HEAD = frames.HEAD.size
 _SHORTEST = frames.HEAD_AND_PREFIX.size
 _UNIMPLEMENTED = 12
@@ -41,7 +44,7 @@ class Codec:
     ) -> None:
         self.put = put
         self.streams: dict[int, CallStream] = {}
-        self.blocked: dict[int, CallStream] = {}  # those that wait for credit of the connection
+        self.blocked = Blocked(acceptor.write_later)
         self.send_room = frames.WINDOW
         self.most_frame = FRAME_SIZE
         self.ready = False  # the client has shown that it speaks HTTP/2: its preface and settings came
@@ -201,7 +204,7 @@ class Codec:
             self.send_room += more
             if not more or self.send_room > MOST_WINDOW:
                 raise ConnectionFault(Code.FLOW_CONTROL_ERROR if more else Code.PROTOCOL_ERROR, "no such window")
-            self._unblock()
+            self.blocked.drain(self)
         elif (stream := self.streams.get(number)) is None:
             self._after_the_end(number)
         else:
@@ -210,11 +213,6 @@ class Codec:
                 stream.refuse(Code.FLOW_CONTROL_ERROR if more else Code.PROTOCOL_ERROR)
             else:
                 stream.drain()
-
-    def _unblock(self) -> None:
-        """One after the other, while there is room: else a little credit would have a thousand streams looked at."""
-        while self.blocked and self.send_room > 0:
-            self.blocked.pop(next(iter(self.blocked))).drain()
 
     def _after_the_end(self, number: int) -> None:
         """A frame of a stream that is no more: it was on its way then, or the client does not keep to the rules."""

@@ -3,6 +3,8 @@
 import zlib
 from dataclasses import dataclass
 
+from server.edge.fields import Buffer
+
 ACCEPTED = "identity,gzip,deflate"
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}
 
@@ -19,7 +21,7 @@ def knows(encoding: str) -> bool:
     return encoding == "identity" or encoding in _WINDOW_BITS
 
 
-def decompressed(data: bytes, encoding: str, most: int) -> bytes | Unreadable:
+def decompressed(data: Buffer, encoding: str, most: int) -> bytes | Unreadable:
     """A message of at most so many bytes."""
     if encoding not in _WINDOW_BITS:
         return Unreadable("a message says that it is compressed, and its call names no compression")

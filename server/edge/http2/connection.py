@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, cast
 
-from server.edge.callers import address_of
+from server.edge.callers import address_of, peer_of
 from server.edge.http2.call import Call
 from server.edge.http2.codec import Codec
 from tidegate.http2 import frames
@@ -67,7 +69,7 @@ class Connection(asyncio.Protocol):
         if not self.server.take_in(self):
             self._closing = True
             return self._transport.abort()
-        self.peer = peer_of(self._transport)
+        self.peer = peer_of(self._transport.get_extra_info("peername"))
         self.address = address_of(self.peer)
         self._transport.set_write_buffer_limits(_FULL)
         self._codec = Codec(self, self.server.options.limits, self._put, monotonic)
@@ -101,7 +103,7 @@ class Connection(asyncio.Protocol):
         began = now = perf_counter()
         while at < len(data) and now - began < _TURN and not self._closing:
             piece = data[at : at + _PIECE]
-            at += len(piece) - self._take_piece(piece)
+            at += len(piece) - self._guarded(partial(self._receive, piece))
             now = perf_counter()
         if self._out and not self._closing:
             self.flush()
@@ -118,21 +120,27 @@ class Connection(asyncio.Protocol):
             self._waits = waits
             (self._transport.pause_reading if waits else self._transport.resume_reading)()
 
-    def _take_piece(self, data: bytes) -> int:
+    def _receive(self, data: bytes) -> int:
         """How many of its last bytes are left. Each call hears at once of messages that came together: they batch."""
-        left, self._reads = 0, True
+        left = self._codec.receive(data, _BLOCKS)
+        hearing, self.hearing = self.hearing, []
+        for call in hearing:
+            call.came()
+        return left
+
+    def _guarded(self, work: Callable[[], int | None]) -> int:
+        """What some work returns, after which its caller flushes what was put; 0 if it fails."""
+        self._reads = True
         try:
-            left = self._codec.receive(data, _BLOCKS)
-            hearing, self.hearing = self.hearing, []
-            for call in hearing:
-                call.came()
+            return work() or 0
         except ConnectionFault as fault:
             self._fail(fault.code, str(fault))
         except Exception:
             log.exception("a connection failed")
             self._fail(Code.INTERNAL_ERROR, "the server failed")
-        self._reads = False
-        return left
+        finally:
+            self._reads = False
+        return 0
 
     def eof_received(self) -> bool:
         """See asyncio.Protocol. Its socket is closed in a turn of its own: a thousand that end at once take 15 ms."""
@@ -165,8 +173,10 @@ class Connection(asyncio.Protocol):
         """See asyncio.Protocol."""
         self.full = False
         self._read_or_wait()
+        self.write_later()
         for stream in list(self._codec.streams.values()):
-            stream.receiver.writable()
+            if stream.waiting is None:
+                stream.receiver.writable()
 
     def auth_context(self) -> dict[str, list[bytes]]:
         """The common names in the client's certificate, which was verified, as grpc gives them; empty without one."""
@@ -199,6 +209,20 @@ class Connection(asyncio.Protocol):
         if not self._out and not self._reads:
             self.server.will_flush(self)
         self._out.append(data)
+
+    def write_later(self) -> None:
+        """See Acceptor."""
+        self.server.writers.wait(self._write_on)
+
+    def _write_on(self) -> None:
+        """Sends of what had to wait as much as a turn has room for, unless the socket takes no more."""
+        if self.full or self._closing:
+            return
+        began = perf_counter()
+        self._guarded(partial(self._codec.blocked.go_on, self._codec))
+        if self._out and not self._closing:
+            self.flush()
+        self.server.writers.left -= perf_counter() - began
 
     def flush(self) -> None:
         """Hands to the transport what was put, in one write."""
@@ -269,12 +293,3 @@ class Connection(asyncio.Protocol):
     def answered_ping(self) -> None:
         """See Acceptor."""
         self._asked = False
-
-
-def peer_of(transport: asyncio.BaseTransport | SecureTransport) -> str:
-    """The client's name as grpc gives it."""
-    name = transport.get_extra_info("peername")
-    if not isinstance(name, tuple):
-        return "unix:"
-    host, port = name[:2]
-    return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"

@@ -1,4 +1,4 @@
-"""How many calls or connections begin or end in one turn of the event loop."""
+"""What one turn of the event loop takes: so many calls or connections that begin or end, and how long they are read."""
 
 from collections import deque
 from collections.abc import Callable
@@ -43,3 +43,45 @@ class Gate:
         self._left -= 1
         if call() is False:
             self._left += 1
+
+
+class Reading:
+    """Of connections of a kind, read or written: those for which a turn has no time left wait for the next one.
+
+    Args:
+        most: seconds of a turn.
+        later: calls a function in the next turn of the loop.
+    """
+
+    def __init__(self, most: float, later: Callable[[Callable[[], None]], object]) -> None:
+        self._most = self.left = most  # seconds, and what this turn has of them
+        self._later = later
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._due = False  # the next turn is to come
+        self._begun = False  # those that waited have had their part of this turn
+
+    def begin(self) -> None:
+        """The sockets begin to be read in a turn, which has the time that those who waited have left of it."""
+        if self._begun:
+            self._begun = False
+        else:
+            self.left = self._most
+
+    def wait(self, go_on: Callable[[], None]) -> None:
+        """Calls it in a turn to come."""
+        self._waiting.append(go_on)
+        self._turn_later()
+
+    def _turn_later(self) -> None:
+        if self._waiting and not self._due:
+            self._due = True
+            self._later(self._turn)
+
+    def _turn(self) -> None:
+        self.left, self._begun = self._most, True
+        for _ in range(len(self._waiting)):
+            if self.left <= 0:
+                break
+            self._waiting.popleft()()
+        self._due = False
+        self._turn_later()

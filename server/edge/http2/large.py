@@ -56,12 +56,12 @@ class LargeMessage:
         self._look_later()
 
     def _look_later(self) -> None:
-        self._came, self._looks = len(self._stream.part), self._looks + 1
+        self._came, self._looks = self._stream.came, self._looks + 1
         server = self._connection.server
         self._timer = server.loop.call_later(server.options.silent_seconds, self._look)
 
     def _look(self) -> None:
-        if len(self._stream.part) > self._came and self._looks < _LOOKS:
+        if self._stream.came > self._came and self._looks < _LOOKS:
             return self._look_later()
         seconds = self._connection.server.options.silent_seconds * (1 if self._looks < _LOOKS else _LOOKS)
         return self._late(f"of a message of {self._size} bytes {self._came} came, and no more within {seconds:g} s")

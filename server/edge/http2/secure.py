@@ -8,10 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
-
-from server.edge.http2.records import Records
 
 if TYPE_CHECKING:
     from server.edge.http2.connection import Connection
@@ -21,6 +20,8 @@ log = logging.getLogger(__name__)
 _RECORD = 16_384  # bytes: the most that one record of TLS carries
 _EMPTY = 64  # records that carry nothing for us, such as new keys, each of which takes 20 us; and one more for
 _EACH = 2**16  # records that do
+_HEAD = 5  # bytes of a record: the type, the version, and the length of what follows
+_MOST = 64  # records of one part
 
 
 class SecureTransport(asyncio.Protocol):
@@ -180,3 +181,25 @@ class SecureTransport(asyncio.Protocol):
     def set_write_buffer_limits(self, high: int) -> None:
         """See asyncio.Transport."""
         self._socket.set_write_buffer_limits(high)
+
+
+class Records:
+    """Where the records of one direction of a connection begin, by their heads. Knows no keys."""
+
+    def __init__(self) -> None:
+        self._at = 0  # where the next record begins in what comes next; below 0: some of its head has come
+        self._head = b""  # that some
+
+    def parts(self, data: memoryview) -> Iterator[tuple[memoryview, int]]:
+        """`data` in parts in each of which at most 64 records begin, and how many do."""
+        start, begun, at = 0, 0, self._at
+        while at + _HEAD <= len(data):
+            if begun == _MOST:
+                yield data[start:at], begun
+                start, begun = at, 0
+            head = data[at : at + _HEAD] if at >= 0 else self._head + bytes(data[: at + _HEAD])
+            at += _HEAD + (head[3] << 8 | head[4])
+            begun += 1
+        self._head = bytes(data[at:]) if at >= 0 else self._head + bytes(data)
+        self._at = at - len(data)
+        yield data[start:], begun

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from server.edge.http2.connection import Connection
-from server.edge.http2.gate import Gate
+from server.edge.http2.gate import Gate, Reading
 from server.edge.http2.large import Rooms
 from server.edge.http2.limits import Limits
-from server.edge.http2.reading import Reading
 from server.edge.http2.secure import SecureTransport
 from server.edge.http2.sockets import Sockets
 from server.edge.http2.timers import Timers
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
 _TURN = 0.002  # seconds of a turn of the loop in which connections are read
 _BEGINNING = 0.0005  # seconds likewise, of those that have not begun a call yet
+_WRITING = 0.001  # seconds likewise, in which large messages are written
 _LAST_BYTES = 1.0  # seconds in which clients may read what was said last, when the server stops
 
 
@@ -67,6 +67,7 @@ class Http2Server:
         self.ends = Gate(self._later, 1)  # that lost connections end their calls by, and handshakes go on
         self.beginners = Reading(_BEGINNING, self._later)  # of connections that have not begun a call yet
         self.others = Reading(_TURN, self._later)
+        self.writers = Reading(_WRITING, self._later)  # of connections with large messages to write
         self._generic: list[Any] = []  # grpc.GenericRpcHandler
         self._found: dict[str, Handler] = {}
         self._sockets: list[socket.socket] = []

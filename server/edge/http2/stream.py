@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from server.edge.http2 import fields
 from server.edge.http2.life import NEXT, Event, State
+from server.edge.http2.receiver import NOBODY, Receiver
+from server.edge.pieces import PIECE, Message, Pieces
 from tidegate.http2 import frames
 from tidegate.http2.frames import DATA, END_HEADERS, END_STREAM, HEAD_AND_PREFIX, HEADERS, U32, Code
 
 if TYPE_CHECKING:
     from server.edge.http2.blocks import Block
     from server.edge.http2.codec import Codec
-    from server.edge.http2.fields import Metadata, Request
+    from server.edge.http2.fields import Metadata
 
 ROOM = frames.WINDOW  # bytes of a stream that may be unread at this side
 LOW = ROOM // 2  # so little room is left to the client that it is told of more
@@ -23,57 +28,13 @@ _PREFIX = 5  # bytes before each message: whether it is compressed, and its size
 _RESOURCE_EXHAUSTED, _INTERNAL = 8, 13
 
 
-class Receiver(Protocol):
-    """What is done with the messages of a stream."""
-
-    def message(self, data: bytes, compressed: bool) -> None:
-        """A message came; its bytes count as unread until `CallStream.took` is called."""
-
-    def large(self, size: int) -> None:
-        """A message of so many bytes begins that needs `CallStream.make_room` to come whole."""
-
-    def half_closed(self) -> None:
-        """The client has sent its last message."""
-
-    def writable(self) -> None:
-        """All that was sent is on its way."""
-
-    def gone(self) -> None:
-        """The stream has ended; nothing comes any more. Called once."""
-
-
-class Acceptor(Protocol):
-    """What is done with a connection's calls."""
-
-    def begin(self, stream: CallStream, request: Request) -> bool:
-        """Sets the stream's receiver. False: there is no such method, and nothing was set."""
-
-    def answered_ping(self) -> None:
-        """The client has answered a ping."""
-
-
-class _Nobody:
-    """Takes nothing, for a call whose method there is not."""
-
-    def message(self, data: bytes, compressed: bool) -> None: ...
-
-    def large(self, size: int) -> None: ...
-
-    def half_closed(self) -> None: ...
-
-    def writable(self) -> None: ...
-
-    def gone(self) -> None: ...
-
-
-_NOBODY = _Nobody()
-
-
 class CallStream:
     """A call, from the moment that its header fields are read."""
 
     __slots__ = (
+        "_body",
         "_codec",
+        "_filled",
         "_large",
         "_responded",
         "_trailers",
@@ -91,16 +52,19 @@ class CallStream:
     def __init__(self, codec: Codec, number: int, send_room: int, most: int) -> None:
         self.id = number
         self.state = State.OPEN
-        self.receiver: Receiver = _NOBODY
+        self.receiver: Receiver = NOBODY
         # inwards
         self.most = most  # bytes of a message
         self.room = ROOM  # bytes that the client may send
         self.unread = 0  # bytes that came and nobody has taken
         self.part = bytearray()  # of a message
+        self._body: memoryview | None = None  # of one that is larger than the window, and how much of it has come
+        self._filled = 0
         self._large = False  # the receiver knows that it needs room
         # outwards
         self.send_room = send_room
-        self.waiting: deque[memoryview] | None = None  # what the client's windows have no room for
+        # what the client's windows, or this turn, have no room for; the first of it is made
+        self.waiting: deque[memoryview | Iterator[bytes]] | None = None
         self._codec = codec
         self._responded = False
         self._trailers: bytes | None = None  # to be sent after what is waiting
@@ -131,10 +95,12 @@ class CallStream:
             self.client_ends()
 
     def _came(self, data: bytes) -> None:
+        self.unread += len(data)
+        if self._body is not None:
+            data = self._fill(self._body, data)
         part = self.part
         part += data
-        self.unread += len(data)
-        while len(part) >= _PREFIX and self.state is State.OPEN:
+        while len(part) >= _PREFIX and self.state is State.OPEN and self._body is None:
             size = U32.unpack_from(part, 1)[0]
             if part[0] > 1:
                 return self.finish(_INTERNAL, f"a message says of its compression {part[0]}; expected 0 or 1")
@@ -152,6 +118,23 @@ class CallStream:
             self.receiver.message(message, compressed)
         return None
 
+    def _fill(self, body: memoryview, data: bytes) -> bytes:
+        """Takes what belongs to the message, which is handed on once it is whole; returns what comes after it."""
+        more = data[: len(body) - self._filled]
+        body[self._filled : self._filled + len(more)] = more
+        self._filled += len(more)
+        if self._filled == len(body):
+            compressed = bool(self.part[0])
+            self._body, self._filled, self._large = None, 0, False
+            self.part.clear()
+            self.receiver.message(body, compressed)
+        return data[len(more) :]
+
+    @property
+    def came(self) -> int:
+        """How many bytes are here of a message that is not whole."""
+        return len(self.part) + self._filled
+
     def took(self, size: int) -> None:
         """A message of so many bytes was taken by its reader."""
         self.unread -= size + _PREFIX
@@ -166,8 +149,16 @@ class CallStream:
             self._codec.put(frames.credit(self.id, free))
 
     def make_room(self, size: int) -> None:
-        """Lets the client send the rest of a message of so many bytes that has come in part."""
-        free = size + _PREFIX - len(self.part) - self.room
+        """Lets the client send the rest of a message of so many bytes that has come in part.
+
+        What comes of it is put where it stays. Its prefix is kept.
+        """
+        if self.state is State.OPEN and self._body is None:
+            self._body = memoryview(np.empty(size, np.uint8))  # type: ignore[arg-type] # it is a buffer
+            came = bytes(self.part[_PREFIX:])
+            del self.part[_PREFIX:]
+            self._fill(self._body, came)
+        free = size + _PREFIX - self.came - self.room
         if free > 0 and self.state is State.OPEN:
             self.room += free
             self._codec.put(frames.credit(self.id, free))
@@ -176,7 +167,7 @@ class CallStream:
         if self.state is State.OPEN:
             self.state = NEXT[self.state, Event.CLIENT_ENDS]
             if self.part:
-                self.finish(_INTERNAL, f"the call ended after {len(self.part)} bytes of a message that has more")
+                self.finish(_INTERNAL, f"the call ended after {self.came} bytes of a message that has more")
             else:
                 self.receiver.half_closed()
 
@@ -186,8 +177,8 @@ class CallStream:
 
     # Outwards ---------------------------------------------------------------------------------------------------------
 
-    def send(self, message: bytes) -> None:
-        """One message. What the client's windows have no room for waits: see `waiting`."""
+    def send(self, message: Message) -> None:
+        """One message. What there is no room for waits: see `waiting`. Large ones leave in turns of the loop."""
         codec, size = self._codec, len(message)
         whole = size + _PREFIX
         if (
@@ -196,6 +187,7 @@ class CallStream:
             or whole > codec.send_room
             or whole > codec.most_frame
             or not self._responded
+            or not isinstance(message, bytes)
         ):
             return self._send_slowly(message)
         self.send_room -= whole
@@ -203,17 +195,23 @@ class CallStream:
         codec.put(HEAD_AND_PREFIX.pack(whole >> 16, whole & 0xFFFF, DATA, 0, self.id, 0, size) + message)
         return None
 
-    def _send_slowly(self, message: bytes) -> None:
+    def _send_slowly(self, message: Message) -> None:
         if self.state is State.CLOSED:
             return
         self.respond()
         if self.waiting is None:
             self.waiting = deque()
-        whole = len(message) < _COPIED
-        self.waiting.append(memoryview(b"\0" + U32.pack(len(message)) + (message if whole else b"")))
-        if not whole:  # as it is: the same list of models waits for many
-            self.waiting.append(memoryview(message))
-        self._drain()
+        prefix = b"\0" + U32.pack(len(message))
+        if isinstance(message, Pieces):
+            self.waiting += (memoryview(prefix), iter(message))
+        elif len(message) < _COPIED:
+            self.waiting.append(memoryview(prefix + message))
+        else:  # as it is: the same list of models waits for many
+            self.waiting += (memoryview(prefix), memoryview(message))
+        if len(message) > PIECE:
+            self._codec.blocked.add(self)
+        else:
+            self._drain()
 
     def respond(self) -> None:
         """Sends the header fields of the answer, once."""
@@ -222,7 +220,7 @@ class CallStream:
             self._codec.put(frames.frame(HEADERS, END_HEADERS, self.id, fields.RESPONSE))
 
     def drain(self) -> None:
-        """The client's windows have grown: sends of what waits as much as they take."""
+        """There is more room: sends of what waits as much as it takes."""
         if self.waiting is None or not self._drain():
             return
         if self._trailers is not None:
@@ -232,17 +230,24 @@ class CallStream:
 
     def _drain(self) -> bool:
         """Whether all has left."""
-        codec, waiting = self._codec, self.waiting
+        codec, blocked, waiting = self._codec, self._codec.blocked, self.waiting
         while waiting:
             head = waiting[0]
-            size = min(len(head), self.send_room, codec.send_room, codec.most_frame)
-            if size <= 0:
+            if not isinstance(head, memoryview):
+                if piece := next(head, None):
+                    waiting.appendleft(memoryview(piece))
+                else:
+                    waiting.popleft()
+                continue
+            size = min(len(head), self.send_room, codec.send_room, codec.most_frame, blocked.room)
+            if size <= 0 < len(head):
                 if self.send_room > 0:  # else credit of its own is what it waits for
-                    codec.blocked[self.id] = self
+                    blocked.add(self)
                 return False
             codec.put(frames.frame(DATA, 0, self.id, bytes(head[:size])))
             self.send_room -= size
             codec.send_room -= size
+            blocked.room -= size
             if size == len(head):
                 waiting.popleft()
             else:
@@ -281,7 +286,7 @@ class CallStream:
             self.state = NEXT[self.state, event]
             self.waiting = None
             self.send_room = 0  # so that `send` takes its slow way, which sees that the stream has ended
-            self.part = bytearray()
+            self.part, self._body = bytearray(), None
             self._codec.forget(self.id)
-            receiver, self.receiver = self.receiver, _NOBODY  # they refer to each other
+            receiver, self.receiver = self.receiver, NOBODY  # they refer to each other
             receiver.gone()

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from math import isfinite
 from weakref import WeakKeyDictionary
 
+from server.edge.pieces import Joined
 from server.repository.entry import Entry, State
 from stepgraph.cells.cell import Cell
 from stepgraph.model import LoadedModel
@@ -42,8 +43,7 @@ class Descriptions:
 
     def __init__(self) -> None:
         self._kept: WeakKeyDictionary[Entry, bytes] = WeakKeyDictionary()
-        self._listed: list[bytes] = []
-        self._list = b""
+        self._list = Joined()
 
     def one(self, entry: Entry) -> bytes:
         kept = self._kept.get(entry)
@@ -58,9 +58,7 @@ class Descriptions:
             if entry not in self._kept:  # it takes a fraction of a millisecond
                 await asyncio.sleep(0)
             described.append(self.one(entry))
-        if described != self._listed:
-            self._listed, self._list = described, b"".join(described)
-        return self._list
+        return self._list.of(described)
 
 
 def _model(entry: Entry) -> model_pb2.Model:
@@ -100,6 +98,7 @@ def _spec(port: Port) -> model_pb2.TensorSpec:
         timestamp=legend.timestamp,
         time_format=legend.time_format,
         time_step=legend.time_step,
+        series=legend.series,
     )
     if any(column != Column(column.name, column.unit) for column in legend.columns):
         message.columns.extend(map(_column, legend.columns))

@@ -1,6 +1,7 @@
 """The protocol `tidegate.v1` on one stream: turns its requests into calls of a `Stream`, and events into messages."""
 
 from server.caller import Caller
+from server.edge.fields import NOTHING, Beside, Cut
 from server.edge.native import requests
 from server.edge.native.responses import Writer
 from server.errors import Refusal, TidegateError
@@ -9,7 +10,7 @@ from server.streams.events import Failed
 from server.streams.stream import Stream
 from tidegate.v1 import sequence_pb2
 
-Request = sequence_pb2.StreamRequest | Refusal  # a refusal stands for what could not be read
+Request = requests.Read  # a refusal stands for what could not be read
 
 
 class NativeDialect:
@@ -28,39 +29,47 @@ class NativeDialect:
         """See Dialect."""
         if isinstance(request, Refusal):
             raise request
+        beside = NOTHING
+        if isinstance(request, Cut):
+            beside, request = request.beside, request.message
         if self._smaller:
-            self._caller.check_message(request.ByteSize())
+            self._caller.check_message(request.ByteSize() + sum(map(len, beside.values())))
         if request.HasField("steps"):
             steps = request.steps
-            inputs = requests.named_inputs(steps.inputs)
+            inputs = requests.named_inputs(steps.inputs, beside)
             stream.steps(steps.handle, steps.first_step, inputs, steps.answered, company)
         elif request.HasField("fleet"):
-            requests.check_count("handles", len(request.fleet.handles) // 4, self._most_handles)
-            _fleet(request.fleet, stream)
+            self._fleet(request.fleet, stream, beside)
         else:
-            _take_rare(request, stream)
+            _take_rare(request, stream, beside)
+
+    def _fleet(self, message: sequence_pb2.FleetSteps, stream: Stream, beside: Beside) -> None:
+        handles, steps, answered = (beside.get(x, x) for x in (message.handles, message.steps, message.answered))
+        requests.check_count("handles", len(handles) // 4, self._most_handles)
+        stream.fleet(
+            requests.numbers(handles, "<u4", "the handles of a fleet"),
+            requests.numbers(steps, "<u8", "the steps of a fleet"),
+            requests.named_inputs(message.inputs, beside),
+            requests.numbers(answered, "<u8", "the answers of a fleet") if answered else None,
+        )
 
     def refusal(self, request: Request, stream: Stream, error: TidegateError) -> Failed:
         """See Dialect."""
         if isinstance(request, Refusal):
             return Failed(error)
-        handles, first_step = requests.concerned(request, self._most_handles)
+        beside = NOTHING
+        if isinstance(request, Cut):
+            beside, request = request.beside, request.message
+        handles, first_step = requests.concerned(request, self._most_handles, beside)
         return Failed(error, handles, first_step, stream.handles.expected(handles), request.WhichOneof("request") or "")
 
 
-def _fleet(message: sequence_pb2.FleetSteps, stream: Stream) -> None:
-    handles = requests.numbers(message.handles, "<u4", "the handles of a fleet")
-    steps = requests.numbers(message.steps, "<u8", "the steps of a fleet")
-    answered = requests.numbers(message.answered, "<u8", "the answers of a fleet") if message.answered else None
-    stream.fleet(handles, steps, requests.named_inputs(message.inputs), answered)
-
-
-def _take_rare(request: sequence_pb2.StreamRequest, stream: Stream) -> None:
+def _take_rare(request: sequence_pb2.StreamRequest, stream: Stream, beside: Beside) -> None:
     match request.WhichOneof("request"):
         case "open":
             message = request.open
             place = message.handle, message.count or 1, message.model, message.version
-            stream.open(*place, requests.manner(message), requests.beginning(message), message.owner)
+            stream.open(*place, requests.manner(message), requests.beginning(message, beside), message.owner)
         case "close" if request.close.park:
             stream.park(request.close.handle, request.close.count)
         case "close":

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from server.edge.dialect import Bundle
-from server.edge.fields import SMALL, parsed, split
+from server.edge.fields import NOTHING, SMALL, Beside, Buffer, Cut, cut, split
 from server.errors import BadInput, OverLimit, Reason, Refusal, WrongState
 from server.runtime.input_check import Named
 from server.runtime.state_value import LATEST, Part
@@ -28,10 +28,13 @@ _MORE = sequence_pb2.StreamRequest.MORE_FIELD_NUMBER
 _LAST_HANDLE = 2**32 - 1  # as an answer can name it
 
 
-def reader(limit: int) -> Callable[[bytes], "sequence_pb2.StreamRequest | Bundle | Refusal"]:
+Read = sequence_pb2.StreamRequest | Cut[sequence_pb2.StreamRequest] | Refusal
+
+
+def reader(limit: int) -> Callable[[Buffer], Read | Bundle]:
     """A deserialiser. For a message that cannot be taken it returns the refusal, so that the stream goes on."""
 
-    def read(data: bytes) -> sequence_pb2.StreamRequest | Bundle | Refusal:
+    def read(data: Buffer) -> Read | Bundle:
         try:
             if len(data) > limit:
                 raise OverLimit(
@@ -40,12 +43,18 @@ def reader(limit: int) -> Callable[[bytes], "sequence_pb2.StreamRequest | Bundle
             parts = split(data, _MORE, _MAX_REQUESTS) if len(data) > SMALL else ()
             if len(parts) > 1 or len(data) > _LARGE:
                 return Bundle(map(_single, parts), len(data) > _LARGE)
-            request = parsed(sequence_pb2.StreamRequest, data)
-            return _bundle(request) if request.more else request
+            request = _cut(data)
+            return _bundle(request) if isinstance(request, sequence_pb2.StreamRequest) and request.more else request
         except Refusal as refusal:
             return refusal
 
     return read
+
+
+def _cut(data: Buffer) -> sequence_pb2.StreamRequest | Cut[sequence_pb2.StreamRequest]:
+    """Without what it has not."""
+    request = cut(sequence_pb2.StreamRequest, data)
+    return request if request.beside else request.message
 
 
 def _bundle(request: sequence_pb2.StreamRequest) -> Bundle:
@@ -56,10 +65,10 @@ def _bundle(request: sequence_pb2.StreamRequest) -> Bundle:
     return Bundle((request, *request.more))
 
 
-def _single(data: bytes) -> "sequence_pb2.StreamRequest | Refusal":
+def _single(data: Buffer) -> Read:
     try:
-        request = parsed(sequence_pb2.StreamRequest, data)
-        _check_single(request)
+        request = _cut(data)
+        _check_single(request.message if isinstance(request, Cut) else request)
     except Refusal as refusal:
         return refusal
     return request
@@ -70,8 +79,8 @@ def _check_single(request: sequence_pb2.StreamRequest) -> None:
         raise BadInput("a bundle came in a bundle", Reason.MALFORMED)
 
 
-def named_inputs(tensors: Sequence[tensor_pb2.Tensor]) -> Named:
-    """The tensors of a request as arrays.
+def named_inputs(tensors: Sequence[tensor_pb2.Tensor], beside: Beside = NOTHING) -> Named:
+    """The tensors of a request as arrays; the numbers of large ones lie beside it.
 
     Raises:
         BadInput: a tensor that contradicts itself.
@@ -82,7 +91,8 @@ def named_inputs(tensors: Sequence[tensor_pb2.Tensor]) -> Named:
     named = []
     try:
         for tensor in tensors:
-            named.append((tensor.name, wire.decode(tensor)))  # noqa: PERF401 # a comprehension is one more call a step
+            data = beside.get(tensor.data) if beside else None
+            named.append((tensor.name, wire.decode(tensor, data)))  # a comprehension is one more call a step
     except wire.WireError as error:
         raise BadInput(error.message, Reason(error.reason)) from error
     return named
@@ -94,7 +104,7 @@ def check_count(what: str, count: int, limit: int) -> None:
         raise OverLimit(f"{count} {what} came; {limit} is the limit")
 
 
-def numbers(data: bytes, dtype: str, what: str) -> np.ndarray:
+def numbers(data: Buffer, dtype: str, what: str) -> np.ndarray:
     """An array with one number for each sequence, from little-endian bytes."""
     if len(data) % np.dtype(dtype).itemsize:
         raise BadInput(f"{what} hold {len(data)} bytes, which is no whole number of {dtype}", Reason.WRONG_SIZE)
@@ -106,7 +116,7 @@ def manner(message: sequence_pb2.Open | sequence_pb2.Resume) -> Manner:
     return Manner(selection(message.trace), wants_values(message.encoding), message.bundle, message.announce)
 
 
-def beginning(message: sequence_pb2.Open) -> Beginning:
+def beginning(message: sequence_pb2.Open, beside: Beside = NOTHING) -> Beginning:
     """What a new sequence begins from.
 
     Raises:
@@ -121,7 +131,10 @@ def beginning(message: sequence_pb2.Open) -> Beginning:
     check_count("parts of a state", len(state.parts), _MAX_PARTS)
     given = [(part.layer, part.name, part.value) for part in state.parts]
     try:
-        parts = [Part(None if layer < 0 else layer, name, wire.decode(value)) for layer, name, value in given]
+        parts = [
+            Part(None if layer < 0 else layer, name, wire.decode(value, beside.get(value.data)))
+            for layer, name, value in given
+        ]
     except wire.WireError as error:
         raise BadInput(error.message, Reason(error.reason)) from error
     return Beginning(state.step, parts)
@@ -148,14 +161,14 @@ def wants_values(encoding: int) -> bool:
     return encoding == tensor_pb2.ENCODING_VALUES
 
 
-def concerned(request: sequence_pb2.StreamRequest, most: int) -> tuple[tuple[int, ...], int]:
+def concerned(request: sequence_pb2.StreamRequest, most: int, beside: Beside = NOTHING) -> tuple[tuple[int, ...], int]:
     """The handles that a request is about, or the first of them if there are more than `most`, and its first step."""
     kind = request.WhichOneof("request")
     match kind:
         case "steps":
             return (request.steps.handle,), request.steps.first_step
         case "fleet":
-            handles, steps = request.fleet.handles, request.fleet.steps
+            handles, steps = (beside.get(x, x) for x in (request.fleet.handles, request.fleet.steps))
             count = _named(len(handles) // 4, most)
             return tuple(np.frombuffer(handles, "<u4", count).tolist()), int.from_bytes(steps[:8], "little")
         case "resume":

@@ -11,6 +11,7 @@ from server.durability.pieces import pieces
 from server.edge import status
 from server.edge.dialect import Large, Outgoing
 from server.edge.native import descriptions
+from server.edge.pieces import PIECE, Message, Numbers, Part, field, made_of
 from server.edge.prediction import Prediction
 from server.edge.varints import VARINT, tag
 from server.errors import TidegateError
@@ -34,14 +35,18 @@ from tidegate.v1 import error_pb2, sequence_pb2, tensor_pb2, tidegate_pb2
 Answer = Answered | FleetAnswered
 
 _MANY = 4_096  # ids that are written without a break: half a millisecond
+_U4, _U8, _F8 = np.dtype("<u4"), np.dtype("<u8"), np.dtype("<f8")
 _BUNDLE_BYTES = 2**16  # past this a message gains nothing from being shared
 
 
-_ANSWERS, _MORE, _OPENED = (tag(sequence_pb2.StreamResponse, field, 2) for field in ("answers", "more", "opened"))
+_ANSWERS, _MORE, _OPENED = (tag(sequence_pb2.StreamResponse, name, 2) for name in ("answers", "more", "opened"))
 _HANDLE, _FIRST_STEP, _CHECKPOINTED = (
-    tag(sequence_pb2.Answers, field, 0) for field in ("handle", "first_step", "checkpointed")
+    tag(sequence_pb2.Answers, name, 0) for name in ("handle", "first_step", "checkpointed")
 )
-_OUTPUT, _TRACE = (tag(sequence_pb2.Answers, field, 2) for field in ("outputs", "trace"))
+_OUTPUT, _TRACE = (tag(sequence_pb2.Answers, name, 2) for name in ("outputs", "trace"))  # others have the same
+_FLEET = tag(sequence_pb2.StreamResponse, "fleet", 2)
+_HANDLES, _STEPS, _SAFE = (tag(sequence_pb2.FleetAnswers, name, 2) for name in ("handles", "steps", "checkpointed"))
+_DATA, _VALUES = (tag(tensor_pb2.Tensor, name, 2) for name in ("data", "values"))
 
 
 class Writer:
@@ -57,37 +62,36 @@ class Writer:
         self._max_message = max_message
         self._single: dict[tuple[Form, bool], _Single] = {}
 
-    def bundle(self, events: Sequence[Outgoing]) -> tuple[bytes, int]:
+    def bundle(self, events: Sequence[Outgoing]) -> tuple[Message, int]:
         """See Dialect."""
         first = events[0]
         if isinstance(first, bytes):
             return first, 1
         assert isinstance(first, Answer)
         message = self.answer(first)
-        if len(events) == 1 or not first.form.bundle:
+        if len(events) == 1 or not first.form.bundle or not isinstance(message, bytes):
             return message, 1
         pieces, size = [message], len(message)
         for event in islice(events, 1, None):
             if size >= _BUNDLE_BYTES or not isinstance(event, Answer) or not event.form.bundle:
                 break
-            message = self.answer(event)
+            if not isinstance(message := self.answer(event), bytes):
+                break
             pieces += (_MORE, VARINT[len(message)], message)
             size += len(message)
         return b"".join(pieces), 1 + len(pieces) // 3
 
-    def answer(self, event: Answer) -> bytes:
+    def answer(self, event: Answer) -> Message:
         """The message for one answer."""
-        if isinstance(event, Answered) and len(event.outputs[0]) == 1 and not event.form.values:
-            key = event.form, event.trace is not None
-            single = self._single.get(key)
-            if single is None:
-                message = sequence_pb2.StreamResponse()
-                _fill(message, event)
-                single = self._single[key] = _Single(message.answers)
-            return single.write(event)
-        message = sequence_pb2.StreamResponse()
-        _fill(message, event)
-        return message.SerializeToString()
+        if isinstance(event, FleetAnswered):
+            return _fleet(event)
+        if len(event.outputs[0]) > 1 or event.form.values or event.size > PIECE:
+            return _answered(event)
+        key = event.form, event.trace is not None
+        single = self._single.get(key)
+        if single is None:
+            single = self._single[key] = _Single(event)
+        return single.write(event)
 
     def write(self, event: Event) -> bytes | Large:
         """The message for one event that is no answer."""
@@ -117,14 +121,14 @@ class _Single:
     No message is used again instead: protobuf keeps all bytes values that a message was ever given.
     """
 
-    def __init__(self, answers: sequence_pb2.Answers) -> None:
-        self._outputs = [_head(_OUTPUT, tensor) for tensor in answers.outputs]
-        self._trace = _head(_TRACE, answers.trace)
+    def __init__(self, event: Answered) -> None:
+        named = zip(event.form.names, event.outputs, strict=True)
+        self._outputs = [_OUTPUT + _tensor_head(name, array, values=False) for name, array in named]
+        self._trace = b"" if event.trace is None else _TRACE + _tensor_head("", event.trace, values=False)
 
     def write(self, event: Answered) -> bytes:
         """The message for a step of this form."""
-        numbers = _HANDLE, VARINT[event.handle], _FIRST_STEP, VARINT[event.first_step]
-        parts = [*numbers, _CHECKPOINTED, VARINT[event.checkpointed]]
+        parts = _numbers(event)
         for head, array in zip(self._outputs, event.outputs, strict=True):
             parts += (head, array.tobytes())
         if event.trace is not None:
@@ -133,17 +137,52 @@ class _Single:
         return _ANSWERS + VARINT[len(body)] + body
 
 
-def _head(tag: bytes, tensor: tensor_pb2.Tensor) -> bytes:
-    """The bytes of a tensor as a field up to its data, which are the last of them."""
-    written = tensor.SerializeToString()
-    return tag + VARINT[len(written)] + written[: len(written) - len(tensor.data)]
+def _numbers(event: Answered) -> list[bytes]:
+    """The fields of an answer beside its tensors."""
+    numbers = _HANDLE, VARINT[event.handle], _FIRST_STEP, VARINT[event.first_step]
+    return [*numbers, _CHECKPOINTED, VARINT[event.checkpointed]]
+
+
+def _answered(event: Answered) -> Message:
+    return made_of(field(_ANSWERS, [*_numbers(event), *_results(event)]))
+
+
+def _fleet(event: FleetAnswered) -> Message:
+    parts = [*field(_HANDLES, [Numbers(event.handles, _U4)]), *field(_STEPS, [Numbers(event.steps, _U8)])]
+    if event.checkpointed.any():
+        parts += field(_SAFE, [Numbers(event.checkpointed, _U8)])
+    return made_of(field(_FLEET, [*parts, *_results(event)]))
+
+
+def _results(event: Answer) -> list[Part]:
+    if event.size > PIECE:
+        event.kept()
+    return _tensors(zip(event.form.names, event.outputs, strict=True), event.trace, event.form.values)
+
+
+def _tensors(outputs: Iterable[tuple[str, np.ndarray]], trace: np.ndarray | None, values: bool) -> list[Part]:
+    """The fields `outputs` and `trace`, which have the same numbers in each message that has them."""
+    given = [(_OUTPUT, name, array) for name, array in outputs]
+    if trace is not None:
+        given.append((_TRACE, "", trace))
+    return [
+        part
+        for tag_, name, array in given
+        for part in (tag_ + _tensor_head(name, array, values), Numbers(array, _F8 if values else None))
+    ]
+
+
+def _tensor_head(name: str, array: np.ndarray, values: bool) -> bytes:
+    """A tensor's length and its bytes up to its numbers, which are the last of them."""
+    tensor = tensor_pb2.Tensor(name=name, type=wire.data_type_of(array.dtype), shape=array.shape)
+    size = array.size * (_F8.itemsize if values else array.itemsize)
+    head = tensor.SerializeToString() + (_VALUES if values else _DATA) + VARINT[size]
+    return VARINT[len(head) + size] + head
 
 
 def _fill(message: sequence_pb2.StreamResponse, event: Event) -> None:
     """Fills the message for an event in place: a message that is given to another is copied."""
     match event:
-        case Answered() | FleetAnswered():
-            _fill_answers(message, event)
         case Failed():
             failure = message.failure
             failure.handles.extend(event.handles)
@@ -179,21 +218,6 @@ def _fill_opened(opened: sequence_pb2.Opened, event: Opened) -> None:
     opened.trace.extend(descriptions.columns(event.columns))
 
 
-def _fill_answers(message: sequence_pb2.StreamResponse, event: Answered | FleetAnswered) -> None:
-    outputs, trace, values = zip(event.form.names, event.outputs, strict=True), event.trace, event.form.values
-    if isinstance(event, Answered):
-        answers = message.answers
-        answers.handle, answers.first_step = event.handle, event.first_step
-        answers.checkpointed = event.checkpointed
-        _fill_values(answers, outputs, trace, values)
-        return
-    fleet = message.fleet
-    fleet.handles, fleet.steps = _handles(event.handles), _steps(event.steps)
-    if event.checkpointed.any():
-        fleet.checkpointed = _steps(event.checkpointed)
-    _fill_values(fleet, outputs, trace, values)
-
-
 def _fill_state(state: sequence_pb2.State, event: StateRead) -> None:
     state.model, state.version, state.step = event.model, event.version, event.step
     for part in event.parts:
@@ -214,21 +238,7 @@ def _fill_error(message: error_pb2.Error, error: TidegateError) -> None:
     message.retry_after_ms = status.retry_after_ms(error)
 
 
-def _fill_values(
-    message: sequence_pb2.Answers | sequence_pb2.FleetAnswers | tidegate_pb2.PredictResponse,
-    outputs: Iterable[tuple[str, np.ndarray]],
-    trace: np.ndarray | None,
-    values: bool,
-) -> None:
-    encoding = tensor_pb2.ENCODING_VALUES if values else tensor_pb2.ENCODING_RAW
-    for name, array in outputs:
-        wire.encode_to(message.outputs.add(), name, array, encoding)
-    if trace is not None:
-        wire.encode_to(message.trace, "", trace, encoding)
-
-
-def predicted(made: Prediction, values: bool) -> bytes:
-    message = tidegate_pb2.PredictResponse(model=made.opened.model, version=made.opened.version)
-    _fill_values(message, made.outputs.items(), made.trace, values)
-    message.columns.extend(descriptions.columns(made.opened.columns))
-    return message.SerializeToString()
+def predicted(made: Prediction, values: bool) -> Message:
+    head = tidegate_pb2.PredictResponse(model=made.opened.model, version=made.opened.version)
+    head.columns.extend(descriptions.columns(made.opened.columns))
+    return made_of([head.SerializeToString(), *_tensors(made.outputs.items(), made.trace, values)])

@@ -11,11 +11,13 @@ from server.durability.keeper import AnyKeeper
 from server.edge import calls
 from server.edge.backend import Backend
 from server.edge.exchange import Exchange
+from server.edge.fields import Cut, cut
 from server.edge.metered import carried
 from server.edge.native import requests, responses
 from server.edge.native.descriptions import Descriptions
 from server.edge.native.dialect import NativeDialect
 from server.edge.pace import Pace
+from server.edge.pieces import Message
 from server.edge.refusals import Refusals
 from server.edge.transports import Transport
 from server.runtime.turns import Turns
@@ -65,7 +67,7 @@ class Servicer:
         """Registers the service. gRPC gives the bytes of requests, so that a bad one is refused with a reason."""
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Stream": self.stream,
-            "Predict": calls.unary(self._backend, tidegate_pb2.PredictRequest, self.predict),
+            "Predict": calls.unary(self._backend, tidegate_pb2.PredictRequest, self.predict, cut),
             "ListModels": calls.unary(self._backend, tidegate_pb2.ListModelsRequest, self.list_models),
             "DescribeModel": calls.unary(self._backend, tidegate_pb2.DescribeModelRequest, self.describe_model),
         }
@@ -76,10 +78,11 @@ class Servicer:
         shared = backend.admission, backend.keeper, backend.settings, backend.turns, backend.pace
         return exchange(*shared, allowed, context, caller, backend.refusals)
 
-    async def predict(self, request: tidegate_pb2.PredictRequest, caller: Caller, context: Context) -> bytes:
+    async def predict(self, asked: Cut[tidegate_pb2.PredictRequest], caller: Caller, context: Context) -> Message:
+        request = asked.message
         manner = Manner(requests.selection(request.trace), requests.wants_values(request.encoding))
-        inputs = requests.named_inputs(request.inputs)
-        await asyncio.sleep(0)  # to copy large ones out of their message takes a millisecond, and so does to check them
+        inputs = requests.named_inputs(request.inputs, asked.beside)
+        await asyncio.sleep(0)  # to check large ones takes a millisecond
         caller.check_pace()
         with self._backend.admission.call():
             made, size = await self._backend.predictor.predict(

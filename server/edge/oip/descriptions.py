@@ -1,14 +1,18 @@
 """Models as the Open Inference Protocol and Triton describe them. Translates; decides nothing."""
 
+from collections.abc import Sequence
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
+from weakref import WeakKeyDictionary
 
 from server.caller import Caller
 from server.edge.oip.requests import NAMES
 from server.edge.oip.responses import trace_outputs
 from server.edge.oip.stubs import grpc_service_pb2 as pb
 from server.edge.oip.stubs import model_config_pb2
+from server.edge.pieces import Joined
 from server.repository.entry import Entry, State
-from server.repository.repository import Repository
+from server.repository.repository import Key, Repository
 from server.runtime.served_model import ServedModel
 from server.settings import Settings
 from stepgraph.rewriting.ports import Port
@@ -19,24 +23,68 @@ _STATES = {State.LOADING: "LOADING", State.READY: _READY, State.REFUSED: "UNAVAI
 _KINDS = {name: getattr(model_config_pb2, f"TYPE_{name}") for name in NAMES.values()}
 
 
-def server() -> pb.ServerMetadataResponse:
-    return pb.ServerMetadataResponse(name="tidegate", version=_release(), extensions=EXTENSIONS)
+class Descriptions:
+    """What is said of the server and its models: made once, and kept as bytes until it changes."""
+
+    def __init__(self, repository: Repository, settings: Settings) -> None:
+        self._repository = repository
+        self._settings = settings
+        self._metadata: WeakKeyDictionary[ServedModel, bytes] = WeakKeyDictionary()
+        self._configs: WeakKeyDictionary[ServedModel, bytes] = WeakKeyDictionary()
+        self._of: tuple[Sequence[Entry], Sequence[Key]] = (), ()
+        self._rows: list[tuple[str, bool, bytes]] = []  # of the index of these
+        self._index = Joined()
+
+    @cached_property
+    def server(self) -> bytes:
+        """A ServerMetadataResponse."""
+        made = pb.ServerMetadataResponse(name="tidegate", version=_release(), extensions=EXTENSIONS)
+        return made.SerializeToString()
+
+    def metadata(self, model: ServedModel) -> bytes:
+        """A ModelMetadataResponse. Its versions are those that are served now."""
+        if model not in self._metadata:
+            self._metadata[model] = _metadata(model).SerializeToString()
+        numbers = sorted({m.version for m in self._repository.served() if m.name == model.name})
+        return self._metadata[model] + pb.ModelMetadataResponse(versions=map(str, numbers)).SerializeToString()
+
+    def config(self, model: ServedModel) -> bytes:
+        """A ModelConfigResponse."""
+        if model not in self._configs:
+            self._configs[model] = _config(model, self._settings).SerializeToString()
+        return self._configs[model]
+
+    def index(self, caller: Caller, *, only_ready: bool) -> bytes:
+        """Every version that the caller may see, with its state and, where it was refused, the reason."""
+        entries, withdrawn = self._repository.entries(), self._repository.withdrawn()
+        if (entries, withdrawn) != self._of:
+            self._of, self._rows = (entries, withdrawn), _rows(entries, withdrawn)
+        sees = cache(caller.sees)
+        return self._index.of([row for name, ready, row in self._rows if sees(name) and (ready or not only_ready)])
 
 
-def metadata(model: ServedModel, repository: Repository) -> pb.ModelMetadataResponse:
-    """Names, types and shapes; the first axis is that of rows. States and gates are not listed: see `config`."""
+def _rows(entries: Sequence[Entry], withdrawn: Sequence[Key]) -> list[tuple[str, bool, bytes]]:
+    """The name of each version, whether it is ready, and a RepositoryIndexResponse of it alone."""
+    states = {(e.found.name, e.found.version): _state(e) for e in entries}
+    states |= dict.fromkeys(withdrawn, ("UNAVAILABLE", "unloaded"))
+    rows = []
+    for (name, number), (state, reason) in sorted(states.items()):
+        index = pb.RepositoryIndexResponse.ModelIndex(name=name, version=str(number), state=state, reason=reason)
+        rows.append((name, state == _READY, pb.RepositoryIndexResponse(models=[index]).SerializeToString()))
+    return rows
+
+
+def _metadata(model: ServedModel) -> pb.ModelMetadataResponse:
+    """Names, types and shapes; the first axis is that of rows. States and gates are not listed: see `_config`."""
     tensor = pb.ModelMetadataResponse.TensorMetadata
     inputs, outputs = (
         [tensor(name=port.name, datatype=_type(port), shape=(-1, *port.row)) for port in ports]
         for ports in (model.graph.inputs, model.graph.outputs)
     )
-    versions = [str(number) for number in sorted({m.version for m in repository.served() if m.name == model.name})]
-    return pb.ModelMetadataResponse(
-        name=model.name, versions=versions, platform=_PLATFORM, inputs=inputs, outputs=outputs
-    )
+    return pb.ModelMetadataResponse(name=model.name, platform=_PLATFORM, inputs=inputs, outputs=outputs)
 
 
-def config(model: ServedModel, settings: Settings) -> pb.ModelConfigResponse:
+def _config(model: ServedModel, settings: Settings) -> pb.ModelConfigResponse:
     """What Triton's clients look for: that it takes sequences, and how many rows a request may have.
 
     `trace_outputs` among the parameters names what may be asked for beside the outputs.
@@ -60,17 +108,6 @@ def config(model: ServedModel, settings: Settings) -> pb.ModelConfigResponse:
     )
     made.parameters["trace_outputs"].string_value = ", ".join(trace_outputs(model.graph))
     return pb.ModelConfigResponse(config=made)
-
-
-def index(repository: Repository, caller: Caller, *, only_ready: bool) -> pb.RepositoryIndexResponse:
-    """Every version that the caller may see, with its state and, where it was refused, the reason."""
-    states = {(e.found.name, e.found.version): _state(e) for e in repository.entries()}
-    states |= dict.fromkeys(repository.withdrawn(), ("UNAVAILABLE", "unloaded"))
-    answer = pb.RepositoryIndexResponse()
-    for (name, number), (state, reason) in sorted(states.items()):
-        if caller.sees(name) and (state == _READY or not only_ready):
-            answer.models.add(name=name, version=str(number), state=state, reason=reason)
-    return answer
 
 
 def _state(entry: Entry) -> tuple[str, str]:

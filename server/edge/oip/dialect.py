@@ -18,6 +18,7 @@ from server.edge.oip.inference import Inference
 from server.edge.oip.requests import Asked, Rejected
 from server.edge.oip.responses import Made, Writer
 from server.edge.oip.served import Done, Life, Result, ServedSequence
+from server.edge.pieces import Message
 from server.errors import TidegateError
 from server.streams.allowance import Allowance
 from server.streams.opening import stopping
@@ -41,7 +42,7 @@ class _Turn:
     """
 
     size: int
-    message: bytes | None = None
+    message: Message | None = None
     left: Callable[[], None] = _nothing
 
 
@@ -143,7 +144,7 @@ class Visit:
 
     def _answered(self, turn: _Turn, asked: Asked, result: Result) -> None:
         if isinstance(result, Made):
-            self._tell(turn, responses.streamed(self._writer.answer(asked, result, streamed=True)))
+            self._tell(turn, self._writer.answer(asked, result, streamed=True))
         else:
             self._refuse(turn, asked.id, asked.model, result)
 
@@ -151,7 +152,7 @@ class Visit:
         self._inference.refused(self._caller, error)
         self._tell(turn, responses.error(id_, model, error))
 
-    def _tell(self, turn: _Turn, message: bytes) -> None:
+    def _tell(self, turn: _Turn, message: Message) -> None:
         self._bytes += len(message) - turn.size
         turn.message, turn.size = message, len(message)
         while self._turns and (first := self._turns[0].message) is not None:
@@ -209,7 +210,7 @@ class OipDialect:
         """Never called: all events are whole messages."""
         raise AssertionError(event)
 
-    def bundle(self, events: Sequence[Outgoing]) -> tuple[bytes, int]:
+    def bundle(self, events: Sequence[Outgoing]) -> tuple[Message, int]:
         """See Dialect."""
         answer = events[0]
         assert isinstance(answer, Whole)

@@ -8,8 +8,6 @@ from functools import partial
 from math import prod
 from time import perf_counter
 
-import numpy as np
-
 from server.caller import Caller, Right
 from server.edge.backend import Backend
 from server.edge.oip.requests import Asked, steps_of
@@ -147,9 +145,10 @@ class Inference:
                 caller, model.name, model.version, rows, manner
             )
         taken.append(size)
-        outputs = {name: np.stack([one.outputs[name] for one in predictions]) for name in predictions[0].outputs}
+        outputs = {name: [one.outputs[name] for one in predictions] for name in predictions[0].outputs}
         traces = [one.trace for one in predictions if one.trace is not None]
-        return Made(model, outputs, np.stack(traces) if traces else None, steps.axes)
+        count = len(next(iter(predictions[0].outputs.values())))
+        return Made(model, outputs, traces or None, steps.batch, count, steps.axes)
 
 
 def _made(result: Result) -> Made:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from server.edge.fields import parsed
+from server.edge.fields import Beside, Buffer, Cut, cut
 from server.edge.oip.stubs import grpc_service_pb2 as pb
 from server.errors import BadInput, OverLimit, Reason, Refusal, UnknownModel
 from server.runtime.input_check import Named
@@ -95,16 +95,16 @@ class Rejected:
     why: Refusal
 
 
-def reader(limit: int) -> Callable[[bytes], Asked | Rejected]:
+def reader(limit: int) -> Callable[[Buffer], Asked | Rejected]:
     """A deserialiser. For a message that cannot be taken it returns the refusal, so that the stream goes on."""
 
-    def read(data: bytes) -> Asked | Rejected:
+    def read(data: Buffer) -> Asked | Rejected:
         id_ = ""
         try:
             if len(data) > limit:
                 raise OverLimit(f"a message of {len(data)} bytes came; {limit} is the limit. Send fewer steps in one")
-            request = parsed(pb.ModelInferRequest, data)
-            id_ = request.id
+            request = cut(pb.ModelInferRequest, data)
+            id_ = request.message.id
             return asked(request, len(data))
         except Refusal as refusal:
             return Rejected(id_, refusal)
@@ -112,9 +112,10 @@ def reader(limit: int) -> Callable[[bytes], Asked | Rejected]:
     return read
 
 
-def asked(request: pb.ModelInferRequest, size: int = 0) -> Asked:
+def asked(come: Cut[pb.ModelInferRequest], size: int = 0) -> Asked:
     """Raises Refusal: it contradicts itself, or asks for what this server does not do."""
-    inputs, outputs, place = _inputs(request), _outputs(request.outputs), _place(request.parameters)
+    request = come.message
+    inputs, outputs, place = _inputs(request, come.beside), _outputs(request.outputs), _place(request.parameters)
     return Asked(request.id, request.model_name, version_of(request.model_version), inputs, outputs, place, size)
 
 
@@ -158,8 +159,8 @@ def _shapes(row: Sequence[int]) -> str:
 # Tensors --------------------------------------------------------------------------------------------------------------
 
 
-def _inputs(request: pb.ModelInferRequest) -> Named:
-    inputs, raw = request.inputs, request.raw_input_contents
+def _inputs(request: pb.ModelInferRequest, beside: Beside) -> Named:
+    inputs, raw = request.inputs, [beside.get(x, x) if beside else x for x in request.raw_input_contents]
     if len(inputs) > _MOST:
         raise OverLimit(f"{len(inputs)} inputs came; {_MOST} is the limit")
     if raw and len(raw) != len(inputs):
@@ -169,7 +170,7 @@ def _inputs(request: pb.ModelInferRequest) -> Named:
     return [(tensor.name, _raw(tensor, data)) for tensor, data in zip(inputs, raw, strict=True)]
 
 
-def _raw(tensor: pb.ModelInferRequest.InferInputTensor, data: bytes) -> np.ndarray:
+def _raw(tensor: pb.ModelInferRequest.InferInputTensor, data: Buffer) -> np.ndarray:
     if tensor.HasField("contents"):
         raise BadInput(f"input '{tensor.name:.64}' has contents beside raw contents", Reason.MALFORMED)
     dtype, shape, count = _described(tensor)
@@ -194,6 +195,7 @@ def _typed(tensor: pb.ModelInferRequest.InferInputTensor) -> np.ndarray:
     if len(values) != count:
         raise _wrong_size(tensor, f"{len(values)} values", str(count))
     if field in _AS_IN_MEMORY:  # on the wire they follow each other: nothing is made of each
+        tensor.contents.DiscardUnknownFields()  # so that the numbers are the last bytes
         packed = tensor.contents.SerializeToString()
         flat = np.frombuffer(packed, dtype, count, len(packed) - count * dtype.itemsize)
         return _shaped(tensor, flat, shape)

@@ -7,6 +7,7 @@ import numpy as np
 
 from server.edge.oip.requests import NAMES, Asked
 from server.edge.oip.stubs import grpc_service_pb2 as pb
+from server.edge.pieces import Message, Numbers, Part, field, made_of
 from server.edge.status import reason_name
 from server.edge.varints import VARINT, tag
 from server.errors import BadInput, Reason, TidegateError
@@ -15,7 +16,7 @@ from stepgraph.rewriting.columns import Columns
 from stepgraph.rewriting.stepgraph import StepGraph
 
 _INFER_RESPONSE = tag(pb.ModelStreamInferResponse, "infer_response", 2)
-_ID, _PARAMETERS, _RAW = (tag(pb.ModelInferResponse, field, 2) for field in ("id", "parameters", "raw_output_contents"))
+_ID, _PARAMETERS, _RAW = (tag(pb.ModelInferResponse, name, 2) for name in ("id", "parameters", "raw_output_contents"))
 _INT64 = tag(pb.InferParameter, "int64_param", 0)
 _STEP = b"\x0a\x0dsequence_step\x12"  # the key of an entry, and the tag of its value
 _KEPT = 256  # descriptions of outputs that are kept as bytes
@@ -23,14 +24,17 @@ _KEPT = 256  # descriptions of outputs that are kept as bytes
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Made:
-    """What the steps of a request gave: `outputs[name]` [N, T, ...row], `trace` [N, T, columns] or None.
+    """What the steps of a request gave: `batch` rows of `steps` steps, in parts that follow each other.
 
-    `axes`: with how many of the first two the inputs came. `step`: the number of the first one in its sequence.
+    `outputs[name]` are [n, ...row] each, `trace` [n, columns] each, or None.
+    `axes`: with how many of these two the inputs came. `step`: the number of the first one in its sequence.
     """
 
     model: ServedModel
-    outputs: Mapping[str, np.ndarray]
-    trace: np.ndarray | None
+    outputs: Mapping[str, Sequence[np.ndarray]]
+    trace: Sequence[np.ndarray] | None
+    batch: int
+    steps: int
     axes: int
     step: int | None = None
 
@@ -61,27 +65,28 @@ class Writer:
     def __init__(self) -> None:
         self._heads: dict[object, bytes] = {}
 
-    def answer(self, asked: Asked, made: Made, *, streamed: bool = False) -> bytes:
-        """A ModelInferResponse."""
+    def answer(self, asked: Asked, made: Made, *, streamed: bool = False) -> Message:
+        """A ModelInferResponse, or the message of a stream that holds it."""
         outputs, id_ = _wanted(asked, made), asked.id.encode()
-        parts = [self._head(made.model, outputs, streamed)]
+        parts: list[Part] = [self._head(made, outputs, streamed)]
         if id_:
             parts += (_ID, VARINT[len(id_)], id_)
         if made.step is not None:
             step = _INT64 + VARINT[made.step]
             entry = _STEP + VARINT[len(step)] + step
             parts += (_PARAMETERS, VARINT[len(entry)], entry)
-        for _, x in outputs:
-            data = x.tobytes()
-            parts += (_RAW, VARINT[len(data)], data)
-        return b"".join(parts)
+        for _, rows in outputs:
+            parts += field(_RAW, [Numbers(x) for x in rows])
+        return made_of(field(_INFER_RESPONSE, parts) if streamed else parts)
 
-    def _head(self, model: ServedModel, outputs: Sequence[tuple[str, np.ndarray]], streamed: bool) -> bytes:
-        key = model.name, model.version, streamed, *((name, x.shape, x.dtype) for name, x in outputs)
+    def _head(self, made: Made, outputs: Sequence[tuple[str, Sequence[np.ndarray]]], streamed: bool) -> bytes:
+        model, lead = made.model, (made.batch, made.steps)[: made.axes]
+        key = model.name, model.version, streamed, lead, *((name, x.shape[1:], x.dtype) for name, (x, *_) in outputs)
         if (head := self._heads.get(key)) is None:
             message = pb.ModelInferResponse(model_name=model.name, model_version=str(model.version))
-            for name, x in outputs:
-                message.outputs.add(name=name, datatype=NAMES[x.dtype.newbyteorder("<")], shape=x.shape)
+            for name, (x, *_) in outputs:
+                shape = *lead, *x.shape[1:]
+                message.outputs.add(name=name, datatype=NAMES[x.dtype.newbyteorder("<")], shape=shape)
             if streamed:
                 message.parameters["triton_final_response"].bool_param = True
             head = message.SerializeToString()
@@ -89,11 +94,6 @@ class Writer:
                 self._heads.clear()  # so that shapes of all sizes do not crowd out those that come again
             self._heads[key] = head
         return head
-
-
-def streamed(answer: bytes) -> bytes:
-    """A ModelInferResponse as the message of a stream."""
-    return _INFER_RESPONSE + VARINT[len(answer)] + answer
 
 
 def error(id_: str, model: str, error: TidegateError) -> bytes:
@@ -107,18 +107,14 @@ def error(id_: str, model: str, error: TidegateError) -> bytes:
     return message.SerializeToString()
 
 
-def _wanted(asked: Asked, made: Made) -> list[tuple[str, np.ndarray]]:
-    """The outputs that were asked for, with the axes that the inputs came with."""
-    lead = (0,) * (2 - made.axes)
-    at = (slice(None), *lead) if len(lead) == 1 else lead  # the axis of steps goes first, then that of rows
+def _wanted(asked: Asked, made: Made) -> list[tuple[str, Sequence[np.ndarray]]]:
+    """The outputs that were asked for."""
     if not asked.outputs:
-        return [(name, x[at]) for name, x in made.outputs.items()]
+        return list(made.outputs.items())
     traces = trace_outputs(made.model.graph)
-    return [
-        (name, (made.outputs[name] if name in made.outputs else _cut(made, traces[name]))[at]) for name in asked.outputs
-    ]
+    return [(name, made.outputs[name] if name in made.outputs else _cut(made, traces[name])) for name in asked.outputs]
 
 
-def _cut(made: Made, columns: Columns) -> np.ndarray:
+def _cut(made: Made, columns: Columns) -> list[np.ndarray]:
     assert made.trace is not None, "it was asked for"
-    return made.trace[..., columns.span]
+    return [part[:, columns.span] for part in made.trace]

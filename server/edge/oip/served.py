@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-import numpy as np
-
 from server.caller import Caller
 from server.durability.sequence import Identity
 from server.edge.backend import Backend
 from server.edge.oip.requests import Asked, Place, Steps, steps_of
 from server.edge.oip.responses import Made, wants_trace
+from server.edge.pieces import PIECE
 from server.errors import BadInput, OverLimit, Reason, SequenceGone, TidegateError, WrongState, WrongStep
 from server.runtime.served_model import ServedModel
 from server.runtime.state_value import LATEST
@@ -66,14 +65,9 @@ class Ticket:
         """The whole answer."""
         assert self.model is not None, "its steps were taken"
         names = self.answers[0].form.names
-        outputs = {name: _joined([answer.outputs[at] for answer in self.answers]) for at, name in enumerate(names)}
+        outputs = {name: [answer.outputs[at] for answer in self.answers] for at, name in enumerate(names)}
         traces = [answer.trace for answer in self.answers if answer.trace is not None]
-        return Made(self.model, outputs, _joined(traces) if traces else None, self.axes, self.first)
-
-
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    """[1, T, ...] of parts [t, ...]."""
-    return (parts[0] if len(parts) == 1 else np.concatenate(parts))[np.newaxis]
+        return Made(self.model, outputs, traces or None, 1, self.steps, self.axes, self.first)
 
 
 class ServedSequence:
@@ -264,7 +258,7 @@ class ServedSequence:
 
     def _answered(self, event: Answered) -> None:
         ticket = self._sent[0]
-        ticket.answers.append(event)
+        ticket.answers.append(event if event.size <= PIECE else event.kept())
         if event.first_step + len(event.outputs[0]) == ticket.first + ticket.steps:
             self._sent.popleft()
             ticket.done(ticket.made())

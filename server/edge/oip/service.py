@@ -11,14 +11,17 @@ from server.caller import Caller, Right
 from server.edge import calls, status
 from server.edge.backend import Backend
 from server.edge.exchange import Exchange
+from server.edge.fields import Cut, cut
 from server.edge.metered import carried
-from server.edge.oip import descriptions, requests
+from server.edge.oip import requests
+from server.edge.oip.descriptions import Descriptions
 from server.edge.oip.dialect import OipDialect, Visit
 from server.edge.oip.inference import Inference
 from server.edge.oip.requests import version_of
 from server.edge.oip.responses import Writer
 from server.edge.oip.served import User
 from server.edge.oip.stubs import grpc_service_pb2 as pb
+from server.edge.pieces import Joined, Pieces
 from server.edge.transports import Transport
 from server.errors import Refusal, TidegateError
 from server.repository import changes
@@ -66,6 +69,8 @@ class InferenceServicer:
         self._backend = backend
         self._inference = Inference(backend)
         self._writer = Writer()
+        self._descriptions = Descriptions(backend.repository, backend.settings)
+        self._told = Joined()  # of statistics
 
     def add_to(self, server: Transport) -> None:
         """Registers the service. gRPC gives the bytes of requests, so that a bad one is refused with a reason."""
@@ -78,7 +83,6 @@ class InferenceServicer:
             "ModelMetadata": (pb.ModelMetadataRequest, self.model_metadata),
             "ModelConfig": (pb.ModelConfigRequest, self.model_config),
             "ModelStatistics": (pb.ModelStatisticsRequest, self.model_statistics),
-            "ModelInfer": (pb.ModelInferRequest, self.infer),
             "RepositoryIndex": (pb.RepositoryIndexRequest, self.repository_index),
             "RepositoryModelLoad": (pb.RepositoryModelLoadRequest, self.load),
             "RepositoryModelUnload": (pb.RepositoryModelUnloadRequest, self.unload),
@@ -86,6 +90,7 @@ class InferenceServicer:
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             name: calls.unary(self._backend, kind, answer) for name, (kind, answer) in methods.items()
         }
+        handlers["ModelInfer"] = calls.unary(self._backend, pb.ModelInferRequest, self.infer, cut)
         handlers |= {name: self._absent(what) for name, what in _ABSENT.items()}
         handlers["ModelStreamInfer"] = calls.stream(
             self._backend, "ModelStreamInfer", requests.reader(most), self._exchange
@@ -102,7 +107,7 @@ class InferenceServicer:
 
     # Inference --------------------------------------------------------------------------------------------------------
 
-    async def infer(self, request: pb.ModelInferRequest, caller: Caller, context: Context) -> bytes:
+    async def infer(self, request: Cut[pb.ModelInferRequest], caller: Caller, context: Context) -> bytes | Pieces:
         asked, user = requests.asked(request), context.client if isinstance(context, Connected) else SOMEWHERE
         caller.check_pace()
         with self._backend.admission.call():
@@ -132,15 +137,13 @@ class InferenceServicer:
         return pb.ModelReadyResponse(ready=ready).SerializeToString()
 
     async def server_metadata(self, _request: pb.ServerMetadataRequest, _caller: Caller, _context: Context) -> bytes:
-        return descriptions.server().SerializeToString()
+        return self._descriptions.server
 
     async def model_metadata(self, request: pb.ModelMetadataRequest, caller: Caller, _context: Context) -> bytes:
-        model = self._model(caller, request.name, request.version)
-        return descriptions.metadata(model, self._backend.repository).SerializeToString()
+        return self._descriptions.metadata(self._model(caller, request.name, request.version))
 
     async def model_config(self, request: pb.ModelConfigRequest, caller: Caller, _context: Context) -> bytes:
-        model = self._model(caller, request.name, request.version)
-        return descriptions.config(model, self._backend.settings).SerializeToString()
+        return self._descriptions.config(self._model(caller, request.name, request.version))
 
     async def model_statistics(self, request: pb.ModelStatisticsRequest, caller: Caller, _context: Context) -> bytes:
         """How much everybody uses a model: of those with a token, for who may observe it."""
@@ -153,16 +156,15 @@ class InferenceServicer:
             if request.name:
                 self._model(caller, request.name, "")
                 models = [model for model in models if model.name == request.name]
-        answer = pb.ModelStatisticsResponse()
+        told = list[bytes]()
         for model in models:
-            answer.model_stats.append(self._inference.statistics.of(model))
-            if not len(answer.model_stats) % _FEW:
+            told.append(self._inference.statistics.of(model))
+            if not len(told) % _FEW:
                 await asyncio.sleep(0)
-        return answer.SerializeToString()
+        return self._told.of(told)
 
     async def repository_index(self, request: pb.RepositoryIndexRequest, caller: Caller, _context: Context) -> bytes:
-        index = descriptions.index(self._backend.repository, caller, only_ready=request.ready)
-        return index.SerializeToString()
+        return self._descriptions.index(caller, only_ready=request.ready)
 
     async def load(self, request: pb.RepositoryModelLoadRequest, caller: Caller, _context: Context) -> bytes:
         """Takes back that a model was unloaded, and answers once its newest version is served, or was refused."""

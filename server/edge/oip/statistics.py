@@ -24,6 +24,14 @@ class _Tally:
     failed_ns: int = 0
     steps: int = 0  # rows, over all requests and all of their steps
     last_ms: int = 0  # since 1970
+    # what was said last, and when it was true
+    written: tuple[object, ...] = ()
+    message: bytes = b""
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Change whenever anything does."""
+        return self.answered, self.answered_ns, self.failed, self.failed_ns
 
 
 class Statistics:
@@ -39,8 +47,7 @@ class Statistics:
             tally = self._tally(result.model)
             tally.answered += 1
             tally.answered_ns += int(seconds * 1e9)
-            x = next(iter(result.outputs.values()))
-            tally.steps += x.shape[0] * x.shape[1]
+            tally.steps += result.batch * result.steps
             tally.last_ms = int(time() * 1e3)
             return
         if isinstance(result, PermissionDenied):
@@ -53,30 +60,37 @@ class Statistics:
     def _tally(self, model: ServedModel) -> _Tally:
         return self._tallies.setdefault((model.name, model.version), _Tally())
 
-    def of(self, model: ServedModel) -> pb.ModelStatistics:
-        """What Triton says of a model.
-
-        A step waits for a batch, which computes steps of all protocols: how long that takes is the mean over them.
-        """
+    def of(self, model: ServedModel) -> bytes:
+        """What Triton says of a model, as a ModelStatisticsResponse: made again once something has happened to it."""
         tally, counters = self._tally(model), model.counters
-        infer = int(_mean(counters.running) * 1e9 * tally.steps)
-        queue = int(_mean(counters.waiting) * 1e9 * tally.answered)
-        stats = pb.InferStatistics(
-            success=pb.StatisticDuration(count=tally.answered, ns=tally.answered_ns),
-            fail=pb.StatisticDuration(count=tally.failed, ns=tally.failed_ns),
-            queue=pb.StatisticDuration(count=tally.answered, ns=queue),
-            compute_input=pb.StatisticDuration(count=tally.answered),
-            compute_infer=pb.StatisticDuration(count=tally.answered, ns=infer),
-            compute_output=pb.StatisticDuration(count=tally.answered),
-        )
-        return pb.ModelStatistics(
-            name=model.name,
-            version=str(model.version),
-            last_inference=tally.last_ms,
-            inference_count=tally.steps,
-            execution_count=sum(counters.rows.counts),
-            inference_stats=stats,
-        )
+        now = tally.counts, counters.running.sum, counters.waiting.sum, counters.steps
+        if now != tally.written:
+            tally.written = now
+            tally.message = pb.ModelStatisticsResponse(model_stats=[_written(model, tally)]).SerializeToString()
+        return tally.message
+
+
+def _written(model: ServedModel, tally: _Tally) -> pb.ModelStatistics:
+    """A step waits for a batch, which computes steps of all protocols: how long that takes is the mean over them."""
+    counters = model.counters
+    infer = int(_mean(counters.running) * 1e9 * tally.steps)
+    queue = int(_mean(counters.waiting) * 1e9 * tally.answered)
+    stats = pb.InferStatistics(
+        success=pb.StatisticDuration(count=tally.answered, ns=tally.answered_ns),
+        fail=pb.StatisticDuration(count=tally.failed, ns=tally.failed_ns),
+        queue=pb.StatisticDuration(count=tally.answered, ns=queue),
+        compute_input=pb.StatisticDuration(count=tally.answered),
+        compute_infer=pb.StatisticDuration(count=tally.answered, ns=infer),
+        compute_output=pb.StatisticDuration(count=tally.answered),
+    )
+    return pb.ModelStatistics(
+        name=model.name,
+        version=str(model.version),
+        last_inference=tally.last_ms,
+        inference_count=tally.steps,
+        execution_count=sum(counters.rows.counts),
+        inference_stats=stats,
+    )
 
 
 def _mean(histogram: Histogram) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -56,7 +56,7 @@ def _error(host: str, port: int) -> str | None:
 def _has_metrics(host: str, port: int) -> bool:
     """Whether a server like this one shows its metrics there."""
     try:
-        with urlopen(f"http://{place(host, port)}/metrics", timeout=_PATIENCE) as page:
+        with build_opener(ProxyHandler({})).open(f"http://{place(host, port)}/metrics", timeout=_PATIENCE) as page:
             return b"\ntidegate_" in page.read()
     except (OSError, HTTPException):
         return False

@@ -4,7 +4,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from server.errors import StoreFailed
 from server.operations.doctor.finding import FAULT, OK, WARNING, Finding
@@ -12,7 +11,7 @@ from server.repository import folder
 from server.repository.rules import parsed
 from server.repository.source import intake
 from server.settings import Settings
-from server.stores.open import described, file_of, open_store
+from server.stores.open import described, file_of, open_store, without_password
 from server.stores.terms import Terms
 from stepgraph.errors import ModelRefused
 from stepgraph.isolation.intake import Effort, Intake
@@ -104,7 +103,7 @@ def store(settings: Settings) -> Iterator[Finding]:
         finally:
             opened.close()
     except StoreFailed as error:
-        yield Finding(FAULT, "store", f"{_without_password(settings.store)}: {error}", "start it, or mend --store")
+        yield Finding(FAULT, "store", f"{without_password(settings.store)}: {error}", "start it, or mend --store")
         return
     limit = settings.max_store_mib * 2**20
     held = words.kept(usage.sequences, usage.parked, usage.tombstones)
@@ -143,11 +142,3 @@ def _is_writable(path: Path) -> bool:
 def _nearest(path: Path) -> Path:
     """The folder itself, or the one above it that is there."""
     return next((each for each in (path, *path.absolute().parents) if each.is_dir()), Path("/"))
-
-
-def _without_password(url: str) -> str:
-    if "://" not in url:
-        return url
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"

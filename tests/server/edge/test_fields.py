@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from server.edge.dialect import Bundle
-from server.edge.fields import check_fields
+from server.edge.fields import Beside, Cut, check_fields, cut
 from server.edge.native import requests
+from server.edge.oip.requests import asked
+from server.edge.oip.stubs import grpc_service_pb2 as pb
 from server.errors import OverLimit, Reason, Refusal
 from tests.raw_stream import fleet, open_, steps
-from tidegate.v1.sequence_pb2 import Resume, State, Steps, StreamRequest
+from tidegate import wire
+from tidegate.v1.sequence_pb2 import FleetSteps, Open, Resume, State, StatePart, Steps, StreamRequest
 from tidegate.v1.tensor_pb2 import Tensor
 from tidegate.v1.tidegate_pb2 import PredictRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from google.protobuf.message import Message
+
+    from server.runtime.input_check import Named
 
 SIZE = 2 * 2**20  # bytes
 IDS = [f"route-{number:026}" for number in range(65_536)]
@@ -63,9 +75,72 @@ HONEST = {
 
 
 def read(data: bytes) -> list[StreamRequest | Refusal]:
-    """The requests of a message."""
+    """The requests of a message, each with its large values in their places."""
     received = requests.reader(2**24)(data)
-    return list(received.requests) if isinstance(received, Bundle) else [received]
+    return [whole(one) for one in (received.requests if isinstance(received, Bundle) else [received])]
+
+
+def whole(request: Cut[StreamRequest] | StreamRequest | Refusal) -> StreamRequest | Refusal:
+    if isinstance(request, Cut):
+        put_back(request.message, request.beside)
+        return request.message
+    return request
+
+
+def put_back(message: Message, beside: Beside) -> None:
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for one in value if field.is_repeated else [value]:
+                put_back(one, beside)
+        elif field.type == field.TYPE_BYTES:
+            setattr(message, field.name, bytes(beside.get(value, value)))
+
+
+LARGE = np.arange(2**19, dtype=np.float32).reshape(-1, 4)  # 2 MiB
+TENSOR = wire.encode("x", LARGE)
+MANY = {
+    "a chunk": StreamRequest(steps=Steps(handle=7, first_step=2**40, inputs=[TENSOR])),
+    "a fleet": StreamRequest(fleet=FleetSteps(handles=bytes(2**19), steps=bytes(2**20), inputs=[TENSOR])),
+    "a state": StreamRequest(open=Open(model="m", state=State(parts=[StatePart(name="hidden", value=TENSOR)] * 2))),
+}
+
+
+@pytest.mark.parametrize("kind", MANY)
+@pytest.mark.parametrize("buffer", [bytes, bytearray, memoryview])
+def test_large_values_stay_where_they_came_and_the_message_is_what_it_was(
+    kind: str, buffer: Callable[..., Any]
+) -> None:
+    data = buffer(MANY[kind].SerializeToString())
+    read = cut(StreamRequest, data)
+    assert read.message.ByteSize() < 1_000
+    there = np.frombuffer(data, np.uint8)
+    assert all(np.shares_memory(there, np.frombuffer(value, np.uint8)) for value in read.beside.values())
+    assert whole(read) == MANY[kind]
+
+
+def test_numbers_of_a_large_request_are_not_copied_in_either_protocol() -> None:
+    native = PredictRequest(model="m", inputs=[TENSOR])
+    oip = pb.ModelInferRequest(model_name="m", raw_input_contents=[LARGE.tobytes()])
+    oip.inputs.add(name="x", datatype="FP32", shape=LARGE.shape)
+    taken: list[tuple[Any, Callable[[Any], Named]]] = [
+        (native, lambda come: requests.named_inputs(come.message.inputs, come.beside)),
+        (oip, lambda come: asked(come).inputs),
+    ]
+    for message, inputs in taken:
+        data = message.SerializeToString()
+        ((name, x),) = inputs(cut(type(message), data))
+        assert name == "x"
+        assert np.array_equal(x, LARGE)
+        assert np.shares_memory(x, np.frombuffer(data, np.uint8))
+        assert not x.flags.writeable
+
+
+def test_what_a_client_writes_in_place_of_a_large_value_is_its_value() -> None:
+    mark = next(iter(cut(StreamRequest, MANY["a chunk"].SerializeToString()).beside))
+    forged = StreamRequest(steps=Steps(inputs=[TENSOR, Tensor(name="y", type=8, shape=[16], data=mark)]))
+    read = cut(StreamRequest, forged.SerializeToString())
+    assert mark not in read.beside
+    assert whole(read) == forged
 
 
 @pytest.mark.parametrize("message", HOSTILE.values(), ids=HOSTILE)
@@ -85,7 +160,7 @@ def test_a_large_message_of_an_honest_client_is_read(message: StreamRequest) -> 
 
 def test_a_prediction_of_very_many_fields_is_refused_before_it_is_read() -> None:
     with pytest.raises(OverLimit, match="too many fields"):
-        requests.parsed(PredictRequest, again(within(3, b"")))
+        requests.cut(PredictRequest, again(within(3, b"")))
 
 
 def test_requests_in_requests_without_end_are_no_message() -> None:
@@ -97,11 +172,11 @@ def test_requests_in_requests_without_end_are_no_message() -> None:
 
 @given(st.binary(max_size=60), st.sampled_from(sorted(HONEST)), st.floats(0, 1), st.floats(0, 1))
 def test_what_is_damaged_anywhere_is_refused_or_read_and_breaks_nothing(
-    damage: bytes, name: str, cut: float, at: float
+    damage: bytes, name: str, length: float, at: float
 ) -> None:
     message = HONEST[name].SerializeToString()
     place = int(at * len(message))
-    spoilt = (message[:place] + damage + message[place + len(damage) :])[: int(cut * len(message)) + 1]
+    spoilt = (message[:place] + damage + message[place + len(damage) :])[: int(length * len(message)) + 1]
     assert all(isinstance(request, StreamRequest | Refusal) for request in read(spoilt))
 
 

@@ -96,7 +96,11 @@ def test_a_port_is_free_or_this_servers_or_anothers(doctor: Callable[..., Any], 
     assert of(found, "port") == [("ok", f"a server is on 127.0.0.1:{port} already, and is SERVING", "")]
 
 
-def test_the_port_of_metrics_is_this_servers_or_anothers(doctor: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_port_of_metrics_is_this_servers_or_anothers_also_where_a_proxy_is_set(
+    doctor: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
     with socket.create_server(("127.0.0.1", 0)) as free:
         metrics = str(free.getsockname()[1])
     with RunningServer(tmp_path, "--metrics-port", metrics) as server:

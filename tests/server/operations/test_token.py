@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -8,9 +8,6 @@ from server.access import token_secret
 from server.access.token_file import TokenFile
 from server.caller import Right
 from server.operations import token
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 GIVEN = (
     "add mill --may predict,observe --models weather*,tide --open 5 --parked 6 --steps-per-second 7.5 --message-mib 2"
@@ -87,6 +84,31 @@ def test_what_cannot_be_is_said_in_a_sentence(run: Command, capsys: pytest.Captu
     assert run.file.read() == {}
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (f"--open 1{'0' * 30}", "expected a whole number from 0 to"),
+        ("--message-mib 1e300", "expected a whole number from 0 to"),
+        ("--steps-per-second 1e300", "expected a number from 0 to"),
+        ("--expires nand", "expected a date"),
+        ("--expires infd", "expected a date"),
+        ("--expires 1e30d", "expected a date"),
+        ("--models weather@stable", "expected names of models without @"),
+    ],
+)
+def test_a_limit_or_an_end_that_the_file_cannot_have_changes_nothing(run: Command, given: str, expected: str) -> None:
+    run(GIVEN)
+    before = run.file.read()
+    assert expected in run(f"add other {given}", 1)[1]
+    assert run.file.read() == before
+
+
+def test_what_a_certificate_stands_for_gets_no_secret_by_renewing_it(run: Command) -> None:
+    run("add edge --certificate edge-1")
+    assert "certificate 'edge-1' stands for it" in run("renew edge", 1)[1]
+    assert run.file.read()["edge"].digests == ()
+
+
 def test_which_file_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert token.main(["list"], {}) == 1
     assert "Say --tokens FILE, or set TIDEGATE_TOKENS" in capsys.readouterr().err
@@ -96,3 +118,5 @@ def test_a_right_that_there_is_not_and_a_folder_that_is_not_there_are_named(run:
     assert "no right 'dance'; expected predict, observe, administer" in run("add mill --may dance", status=1)[1]
     run.file.path = tmp_path / "nowhere" / "tokens.json"
     assert f"there is no folder {tmp_path / 'nowhere'}" in run("add mill", status=1)[1]
+    run.file.path = Path("/proc/tokens.json")
+    assert "/proc/tokens.json cannot be changed: /proc/.tokens.json.lock: No such file" in run("add mill", status=1)[1]

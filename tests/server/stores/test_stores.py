@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import re
 from collections import Counter
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Protocol
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from server.durability.checkpoint import Checkpoint, encode, newest
 from server.errors import ForeignCheckpoint, StoreFailed, TornCheckpoint
 from server.stores.memory import MemoryStore
-from server.stores.open import open_store
+from server.stores.open import described, open_store
 from server.stores.sqlite.store import SqliteStore
 from server.stores.store import (
     Claim,
@@ -830,11 +831,21 @@ def test_an_address_of_nothing_is_refused_with_those_that_there_are(url: str) ->
 
 
 @pytest.mark.parametrize(
-    "url", ["valkey://host?no_such_option=1", "valkey://host?socket_timeout=soon", "redis://host:x"]
+    "url",
+    ["valkey://host?no_such_option=1", "valkey://host?socket_timeout=soon", "redis://host:x", "valkey://host/one"],
 )
 def test_an_address_with_a_mistake_is_refused(url: str) -> None:
     with pytest.raises(StoreFailed, match="the address of the store cannot be understood"):
         open_store(url, TERMS)
+
+
+@pytest.mark.parametrize("password", ["12/34", "12?34", "12#34", "98@12/34", "ab/cd", "ab[cd"])
+def test_a_password_that_an_address_cannot_hold_is_refused_and_not_said(password: str) -> None:
+    url = f"valkey://user:{password}@host:6379/0"
+    with pytest.raises(StoreFailed, match=r"expected a port up to 65535, and / \? # @ \[ \] in a pass") as refused:
+        open_store(url, TERMS)
+    said = f"{refused.value} {described(url)}"
+    assert not any(part in said for part in re.split(r"[/?#@\[]", password))
 
 
 # What was lost

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+import onnx.parser
 import onnxruntime
 import pytest
 
@@ -151,3 +152,40 @@ def test_the_largest_error_that_is_told_is_that_of_the_long_sequence_too(tmp_pat
     got = model.engine.run({model.graph.inputs[0].name: x}, model.graph.start(1), trace=False).outputs
     error = float(np.abs(next(iter(got.values())) - wanted).max())
     assert error / 4 < model.proof.max_error <= 1e-5 or model.proof.by_rounding
+
+
+OVER_STEPS = """<ir_version: 9, opset_import: ["": 19]> g (float[batch, STEPS, 4] x) => (float[batch, STEPS, 4] y) {
+    one = Constant<value_ints = [1]>()  zero = Constant<value_ints = [0]>()  last = Constant<value_ints = [-1]>()
+    most = Constant<value_ints = [2147483647]>()
+    BEFORE
+    turned = Transpose<perm = [1, 0, 2]>(z)  all, end = GRU<hidden_size = 4>(turned, W, R)  flat = Squeeze(all, one)
+    y = Transpose<perm = [1, 0, 2]>(flat) }"""
+ROLLED = "a = Slice(x, last, most, one)  b = Slice(x, zero, last, one)  r = Concat<axis = 1>(a, b)"
+
+
+def over_steps(before: str, steps: int | str, folder: Path, **constants: np.ndarray) -> Path:
+    model = onnx.parser.parse_model(OVER_STEPS.replace("STEPS", str(steps)).replace("BEFORE", before))
+    constants |= {name: np.random.default_rng(0).normal(0, 0.5, (1, 12, 4)) for name in "WR"}
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()
+    )
+    onnx.save(model, folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+def test_a_file_that_normalises_over_the_steps_that_it_fixes_is_refused_for_that(tmp_path: Path) -> None:
+    path = over_steps("z = LayerNormalization<axis = 1>(x, s)", 7, tmp_path, s=np.ones((7, 4)))
+    with pytest.raises(ModelRefused, match=r"it normalises over the steps of a sequence.*takes 7 steps at once"):
+        loaded(path)
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_a_sequence_that_is_rolled_is_refused_with_what_would_be_served(axis: int, tmp_path: Path) -> None:
+    """The steps stand along that axis."""
+    turn = "t = Transpose<perm = [0, 2, 1]>(x)  two = Constant<value_ints = [2]>()  "
+    rolled = ROLLED if axis == 1 else turn + ROLLED.replace("(x", "(t").replace("one", "two")
+    back = "z = Identity(r)" if axis == 1 else "z = Transpose<perm = [0, 2, 1]>(r)"
+    with pytest.raises(ModelRefused, match=r"last 1 step of a sequence before its first, as torch\.roll") as refused:
+        loaded(over_steps(f"{rolled.replace('axis = 1', f'axis = {axis}')}  {back}", "time", tmp_path))
+    wanted = "pad(x, (0, 0, 1, 0))[:, :-1]" if axis == 1 else "pad(x, (1, 0))[:, :, :-1]"
+    assert f"`torch.nn.functional.{wanted}` is served" in str(refused.value)

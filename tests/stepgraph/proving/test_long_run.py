@@ -10,6 +10,7 @@ import pytest
 from stepgraph.graphs import weights
 from stepgraph.loading import load
 from stepgraph.proving import long_run
+from stepgraph.proving.difference import Difference
 from stepgraph.proving.hints import STEPS, Hints
 from tests.onnx_writer import Layer
 from tests.recurrent_graphs import Graph, write
@@ -65,3 +66,14 @@ def test_where_rounding_hides_the_end_of_a_sequence_from_random_states_one_from_
     assert load(tmp_path / "model.onnx", 1, 0.0).facts.carried
     assert [begun for begun, _ in ends] == [True, False]
     assert ends[0][1] < STEPS == ends[1][1]
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (0, "y differs by 0.5 from the original file at the first step"),
+        (3, "y agrees with the original file up to step 2 and differs by 0.5 at step 3"),
+    ],
+)
+def test_a_difference_is_told_with_the_steps_that_agree_if_there_are_some(step: int, words: str) -> None:
+    assert long_run.said(Difference("y", step, 0.5)) == words

@@ -63,3 +63,21 @@ def test_a_buffer_that_each_step_is_written_to_is_local() -> None:
         y = Transpose<perm=[1,0,2]>(w)""")
     assert value.finding is None
     assert value.axes == ((ROWS,), (TIME,), (3,))
+
+
+SORTED = "b1 = Shape<start=0, end=1>(n)  sorted, order = TopK<axis=-1>(n, b1)  s = Gather(x, order)"
+BACK = """b = Squeeze(b1)  places = Range(z, b, one)  none = ConstantOfShape<value = int64[1] {0}>(b1)
+    back = ScatterElements(none, order, places)  y = Gather(s, back)"""
+
+
+def test_sequences_that_are_sorted_by_their_lengths_and_back_are_those_that_came() -> None:
+    value = read(f"{SORTED}  {BACK}")
+    assert value.finding is None
+    assert value.axes == ((ROWS,), (TIME,), (3,))
+
+
+@pytest.mark.parametrize("places", ["b1 = Shape<start=0, end=1>(n)  b = Squeeze(b1)", f"{SORTED}  b = Squeeze(b1)"])
+def test_sequences_at_other_places_than_their_own_are_not_those_that_came(places: str) -> None:
+    value = read(f"{places}  r = Range(z, b, one)  r1 = Add(r, one)  m = Mod(r1, b)  y = Gather(x, m)")
+    assert value.finding is not None
+    assert value.finding.kind == "rows"

@@ -32,11 +32,12 @@ slow = pytest.mark.skipif("TIDEGATE_DRAWN_GRAPHS" not in os.environ, reason="tak
 # What cannot be seen, and why.
 WINDOWS = {"BlackmanWindow", "HammingWindow", "HannWindow"}
 NO_DATA = WINDOWS | {"Constant", "ConstantOfShape", "EyeLike", "Range", "Shape", "Size"}
-NO_DATA |= {"NonZero", "OptionalHasElement", "SequenceEmpty", "SequenceLength", "Unique"}
+NO_DATA |= {"MelWeightMatrix", "NonZero", "OptionalHasElement", "SequenceEmpty", "SequenceLength", "Unique"}
 ALWAYS_MIXES = {"DynamicQuantizeLinear"}  # it is over all axes, and a tensor of data has rows or steps
 REACHING = sorted(op for op in OPERATORS if RULES[op].says.startswith("reach"))
 OVER = sorted(op for op in OPERATORS if "over" in RULES[op].rule.__code__.co_names)
 UNBROKEN = {
+    "Upsample": "is drawn with the mode that repeats each step alone",
     "BatchNormalization": "mixes in training mode only, which is not drawn",
     "Concat": "joins steps in ways only that other findings refuse",
     "GridSample": "is refused over steps by what comes after, too",

@@ -12,6 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from stepgraph.errors import ModelRefused
 from stepgraph.loading import load
+from stepgraph.rules.value import NO_RULE
+from tests.drawn.graphs import OWN, Drawing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,3 +111,22 @@ def test_an_operator_without_a_rule_that_needs_several_steps_is_named(tmp_path: 
     written(path, [*BEFORE, fused, *AFTER])
     with pytest.raises(ModelRefused, match=r"\(?FusedConv.* and one step alone does not run, so it cannot be cut"):
         load(path, 2, 0.0)
+
+
+OTHERWISE = {
+    "Attention": (["x", "projected", "bias"], {"num_heads": 2}),  # projects its first input, over all steps
+    "RotaryEmbedding": (["x", "places", "table", "table"], {"num_heads": 1}),
+    "QLinearConv": (["x", "scale", "zero", "x", "scale", "zero", "scale", "zero"], {"channels_last": 1}),
+}
+
+
+@pytest.mark.parametrize("operator", OTHERWISE)
+def test_what_is_otherwise_than_the_standards_operator_of_that_name_is_not_read_as_that(operator: str) -> None:
+    inputs, attributes = OTHERWISE[operator]
+    drawing = Drawing(np.random.default_rng(0), "rows first", 23)
+    sizes = {"projected": (4, 12), "bias": (12,), "table": (9, 2), "places": (2, 9), "scale": (), "zero": ()}
+    drawing.constants += [numpy_helper.from_array(np.ones(n, np.float32), name) for name, n in sizes.items()]
+    name = drawing.op(operator, *inputs, domain=OWN, **attributes)
+    finding = drawing.read()[name].finding
+    assert finding is not None
+    assert finding.words == NO_RULE

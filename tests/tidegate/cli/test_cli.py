@@ -196,7 +196,7 @@ def test_a_server_that_is_not_there_is_named_in_one_line() -> None:
     [
         [],
         ["stream"],
-        ["stream", "toy", "a", "b"],
+        ["describe", "toy", "a"],
         ["models", "a"],
         ["stream", "toy", "--nope"],
         ["stream", "toy", "--chunk", "0"],
@@ -258,6 +258,7 @@ def test_a_description_is_a_page_or_json(server: FakeServer) -> None:
         "timestamp": [],
         "time_format": "",
         "time_step": "",
+        "series": [],
     }
     assert "bidirectional" in run(server, "describe", "broken").stdout
 

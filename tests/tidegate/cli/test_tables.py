@@ -227,3 +227,46 @@ def test_an_array_that_does_not_fit_says_what_was_expected(tmp_path: Path, array
     np.save(tmp_path / "x.npy", array)
     with pytest.raises(BadTable, match=words):
         read(str(tmp_path / "x.npy"), io.TextIOWrapper(io.BytesIO()), TOY)
+
+
+def test_several_files_are_one_table_by_the_names_of_their_columns(tmp_path: Path) -> None:
+    nothing = io.TextIOWrapper(io.BytesIO())
+    files = {"a.csv": "left,right\n1,2\n", "b.jsonl": '{"right": 4, "left": 3, "more": 0}\n', "empty.csv": ""}
+    files |= {"c.csv": "right;left\n6;5\n", "d.csv": "left,up\n1,2\n", "e.csv": "1,2\n", "f.csv": "left,right\n1,x\n"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+
+    def rows(*names: str) -> list[list[float]]:
+        return [row.tolist() for row in read([str(tmp_path / name) for name in names], nothing, TOY).rows]
+
+    assert rows("a.csv", "empty.csv", "b.jsonl", "c.csv") == [[1, 2], [3, 4], [5, 6]]
+    assert rows("empty.csv", "empty.csv") == []
+    for name, words in (
+        ("d.csv", r"d\.csv: line 1: there is no column right, which the file before it has"),
+        ("e.csv", r"e\.csv: line 1: the names of the columns were expected, by which several files are one table"),
+        ("f.csv", r"f\.csv: line 2: column 'right' holds 'x', which is no number"),
+    ):
+        with pytest.raises(BadTable, match=words):
+            rows("a.csv", name)
+    with pytest.raises(FileNotFoundError):
+        rows("a.csv", "none.csv")
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.json"])
+def test_a_text_that_cannot_be_read_to_its_end_is_named_with_its_line(tmp_path: Path, name: str) -> None:
+    record = '{"left": 1, "right": 2}\n' if name.endswith("json") else "1,2\n"
+    lines = [record.encode() for _ in range(5000)]
+    path, nothing = tmp_path / name, io.TextIOWrapper(io.BytesIO())
+    path.write_bytes(b"".join([*lines, "ä\n".encode("latin1"), *lines]))
+    with pytest.raises(BadTable, match=rf"{name}: .* in UTF-8.* was expected, and line 5001 is not UTF-8; .* iconv"):
+        list(read(str(path), nothing, TOY).rows)
+    path.write_text("left,right\n1,2\n", encoding="utf-16")
+    with pytest.raises(BadTable, match=rf"{name}: .* in UTF-8.* was expected, and line 1 is not UTF-8"):
+        list(read(str(path), nothing, TOY).rows)
+    packed = tmp_path / f"{name}.gz"
+    packed.write_bytes(gzip.compress(b"".join(lines))[:-50])
+    with pytest.raises(BadTable, match=rf"{name}\.gz: it cannot be unpacked, it is damaged or was cut off \("):
+        list(read(str(packed), nothing, TOY).rows)
+    packed.write_bytes(b"".join(lines))
+    with pytest.raises(BadTable, match=rf"{name}\.gz: it cannot be unpacked.*Not a gzipped file"):
+        list(read(str(packed), nothing, TOY).rows)

@@ -65,6 +65,12 @@ def test_an_hour_that_comes_twice_is_two_steps_and_an_offset_from_utc_says_which
         np.testing.assert_equal(rows_of("\n".join(["at,load,price,holiday", *rows]), half), expected)
 
 
+def test_what_is_ahead_is_that_of_the_rows_own_series_and_rows_keep_their_order() -> None:
+    text = "site,load,price,holiday\na,1,10,no\nb,2,50,yes\na,3,20,yes\na,4,30,no\nb,5,60,no\nb,6,70,no\n"
+    found = rows_of(text, ENTRY | {"series": "site"})
+    np.testing.assert_equal(found, [[1, 2, 30], [2, 1, 70], [3, 1, NONE], [4, 0, NONE], [5, 1, NONE], [6, 0, NONE]])
+
+
 def test_a_table_that_has_the_columns_themselves_is_not_read_ahead() -> None:
     text = "load,holiday_in_1,price_in_2,holiday,price\n1,yes,5,no,6\n2,no,,no,8\n"
     np.testing.assert_equal(rows_of(text, ENTRY), [[1, 2, 5], [2, 1, NONE]])
@@ -80,7 +86,17 @@ def test_a_time_that_cannot_be_read_is_named_by_its_line() -> None:
         rows_of("day,hour,load,price,holiday\n2024-01-01,22:00,1,10,no\n2024-01-01,noon,2,20,yes\n", TIMED)
 
 
-@pytest.mark.parametrize("said", [{"ahead": {"load": 0}}, {"time_step": "an hour"}, {"time_step": "0 seconds"}])
-def test_steps_that_make_no_sense_are_refused(said: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"ahead": {"load": 0}},
+        {"time_step": "an hour"},
+        {"time_step": "0 seconds"},
+        {"series": [""]},
+        {"series": ["a", "a"]},
+        {"series": 3},
+    ],
+)
+def test_what_makes_no_sense_is_refused(said: dict[str, object]) -> None:
     with pytest.raises(LegendError):
         read_legend(ENTRY | said, "x", (3,))

@@ -43,6 +43,16 @@ def test_a_number_that_may_not_be_sent_is_named_with_its_row_and_column(
     assert sentence in fault.sentence
 
 
+def test_of_many_rows_each_is_compared() -> None:
+    rows = np.tile(np.array([60, 1, 3], np.float32), (20_000, 1))
+    assert LIMITS.hold(rows)
+    for at in (0, 5_460, 5_461, 19_999):
+        wrong = rows.copy()
+        wrong[at, 0] = 61
+        assert not LIMITS.hold(wrong)
+        assert LIMITS.fault(wrong).row == at
+
+
 def test_whole_numbers_have_bounds_too_and_no_gaps() -> None:
     limits = Limits("x", (), I8, Legend((Column("x", missing=True, lowest=-0.5),)))
     assert limits.hold(np.array([0, 2**63 - 1]))

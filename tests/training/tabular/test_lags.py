@@ -127,6 +127,24 @@ def test_series_of_different_sizes_count_alike_and_a_forecast_grows_with_its_ser
             assert np.nanmean(error_NG[start + 24 : end]) < 0.06
 
 
+def test_rows_before_the_first_value_of_a_series_count_for_nothing_in_units_of_its_level(
+    brief_table: Callable[..., Table], tmp_path: Path
+) -> None:
+    file = growing(tmp_path / "growing.csv")
+    lines = (tmp_path / "growing.csv").read_text().splitlines()
+    late = tmp_path / "late.csv"
+    late.write_text("\n".join([lines[0], *(f"s{number}," for number in range(12)), *lines[1:]]) + "\n")
+    changes = {"series": "name", "horizons": (1,), "lags": 12, "relative": True, "split": "series"}
+    spreads, losses = [], []
+    for each in (file, str(late)):
+        task = brief_table(files=(each,), **changes).task()
+        network = task.network().eval()
+        spreads.append(float(network.core.tail.spread_G))  # type: ignore[union-attr,arg-type]
+        losses.append(task.validation_loss(network))
+    assert spreads[1] == pytest.approx(spreads[0], rel=0.5)
+    assert losses[1] == pytest.approx(losses[0], rel=0.5)
+
+
 def test_a_forecast_starts_from_the_last_season_where_the_lags_reach_it(
     brief_table: Callable[..., Table], tmp_path: Path
 ) -> None:

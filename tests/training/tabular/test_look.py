@@ -201,6 +201,11 @@ def plain(rows: int = 60) -> list[str]:
             ["--target", "load"],
             "t.csv, line 32, column 'load': 'broken' is no number, as the column's other values are",
         ),
+        (
+            [*plain()[:30], "2024-01-02 06:00,-1e39,a", *plain()[31:]],
+            ["--target", "load"],
+            "t.csv, line 32, column 'load': -1e+39 is more than 1e+18, the most that is computed with",
+        ),
         (plain(), ["--target", "load", "--time", "kind"], "t.csv, line 2, column 'kind': 'a' is no time"),
         ([*plain(), ",1,a"], ["--target", "load"], "t.csv, line 62, column 'when': the time is missing"),
         ([], ["--target", "load"], "t.csv has no row below its header"),

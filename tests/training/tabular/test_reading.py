@@ -162,16 +162,29 @@ def test_lines_may_end_in_different_ways_and_are_named_all_the_same(tmp_path: Pa
         read([str(path)])
 
 
-@pytest.mark.parametrize(("encoding", "called", "line"), [("latin-1", "latin1", 2), ("utf-16", "utf-16", 1)])
+@pytest.mark.parametrize(
+    ("encoding", "called", "line"), [("latin-1", "latin1", 2), ("utf-16", "utf-16", 1), ("utf-16-le", "utf-16", 1)]
+)
 def test_a_file_that_is_not_utf_8_is_named_with_the_command_that_makes_it_so(
     tmp_path: Path, encoding: str, called: str, line: int
 ) -> None:
-    path = tmp_path / "table.csv"
-    path.write_bytes("a,b\n1,Köln\n2,Bonn\n".encode(encoding))
-    with pytest.raises(
-        DataError, match=rf"line {line}: the file is not UTF-8; .* iconv -f {called} -t utf-8 table.csv"
-    ):
-        read([str(path)])
+    content = "a,b\n1,Köln\n2,Bonn\n".encode(encoding)
+    (tmp_path / "table.csv").write_bytes(content)
+    (tmp_path / "table.csv.gz").write_bytes(gzip.compress(content))
+    for name in ("table.csv", "table.csv.gz"):
+        with pytest.raises(
+            DataError, match=rf"line {line}: the file is not UTF-8; .* iconv -f {called} -t utf-8 {name}"
+        ):
+            read([str(tmp_path / name)])
+
+
+@pytest.mark.parametrize("name", ["table.csv.gz", "table.jsonl.gz"])
+def test_a_gzip_that_was_cut_off_or_is_none_is_named(tmp_path: Path, name: str) -> None:
+    content = gzip.compress("\n".join(f'{{"a": {number}}}' for number in range(9000)).encode())
+    for held in (content[: len(content) // 2], b"a,b\n1,2\n"):
+        (tmp_path / name).write_bytes(held)
+        with pytest.raises(DataError, match=rf"{name} cannot be (unpacked|read)"):
+            read([str(tmp_path / name)])
 
 
 def test_files_that_cannot_be_read_are_said_so(tmp_path: Path) -> None:
@@ -192,6 +205,29 @@ def test_a_frame_of_any_library_is_a_table_and_anything_else_is_not() -> None:
     assert [bool(column.missing_N[1]) for column in columns.values()] == [True, True, False]
     with pytest.raises(DataError, match="a dict is no table"):
         rows_of({"x": [1]})
+
+
+def test_the_index_of_a_frame_of_pandas_is_no_less_than_its_columns() -> None:
+    pandas = pytest.importorskip("pandas")
+    times = pandas.date_range("2024-01-01", periods=2, freq="h")
+    values = {"load": [1.0, 2.0], "holiday": pandas.array([True, None], dtype="boolean")}
+    for index, names in (
+        (times, ["index"]),
+        (times.rename("at"), ["at"]),
+        (pandas.MultiIndex.from_arrays([["a", "b"], times], names=["site", "at"]), ["site", "at"]),
+        (pandas.Index([5, 3]), []),
+    ):
+        columns = rows_of(pandas.DataFrame(values, index=index)).columns
+        assert list(columns) == [*names, "load", "holiday"]
+        assert columns["holiday"].missing_N.tolist() == [False, True]
+    for frame, says in (
+        (pandas.DataFrame({("a", "x"): [1.0]}), r"the columns of the frame are called \[\('a', 'x'\)\]; give a frame"),
+        (pandas.DataFrame([[1.0, 2.0]]), r"are called \[0, 1\]; give a frame whose columns have texts as names"),
+        (pandas.DataFrame([[1.0, 2.0]], columns=["x", "x"]), "'x' 2 times; rename one of them"),
+        (pandas.DataFrame(), "the columns of the frame are called"),
+    ):
+        with pytest.raises(DataError, match=says):
+            rows_of(frame)
 
 
 def test_the_hash_is_of_the_content_and_not_of_the_name(tmp_path: Path) -> None:

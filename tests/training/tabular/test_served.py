@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 
 from tests.running_server import ROOT, RunningServer
+from tests.training.tabular.conftest import lines
 from training.fitting import checkpoint
 from training.fitting.session import train
 from training.tabular.settings import Table, defaults
@@ -23,40 +24,56 @@ from training.tabular.settings import Table, defaults
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+METER, SITES = {"series": "meter", "ignore": ("site", "region")}, {"series": ("region", "site"), "ignore": "meter"}
 MODELS: dict[str, dict[str, Any]] = {
-    "numbers": {"horizons": (1, 6), "cell": "gru", "layers": 2},
-    "quantiles": {"quantiles": (0.1, 0.5, 0.9), "cell": "lstm"},
-    "lags": {"lags": 24, "relative": True, "horizons": (1, 6)},
-    "known": {"known": ("temperature", "kind"), "horizons": (1, 6)},
-    "labels": {"target": ("kind",), "cell": "rnn"},
-    "anomalies": {"task_": "anomaly", "cell": "lstm"},
+    "numbers": {"horizons": (1, 6), "cell": "gru", "layers": 2} | METER,
+    "quantiles": {"quantiles": (0.1, 0.5, 0.9), "cell": "lstm"} | SITES,
+    "lags": {"lags": 24, "relative": True, "horizons": (1, 6)} | SITES,
+    "known": {"known": ("temperature", "kind"), "horizons": (1, 6)} | METER,
+    "labels": {"target": ("kind",), "cell": "rnn"} | SITES,
+    "anomalies": {"task_": "anomaly", "cell": "lstm"} | METER,
 }
+PLACES = {"a": "a,north", "b": "b,north", "c": "a,south"}
 
 
 def config_of(name: str, file: str, folder: Path) -> Table:
     usual = defaults(
-        files=(file,), name=name, target=("load",), series="site", hidden=6, steps=12, batch=4, evaluate_every=6,
+        files=(file,), name=name, target=("load",), hidden=6, steps=12, batch=4, evaluate_every=6,
         runs=folder / "runs", models=folder / "models",
     )  # fmt: skip
     return replace(usual, **MODELS[name])
 
 
 @pytest.fixture(scope="module")
-def answers(gappy: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
-    """What torch says to the rows of the first series, by model; the models lie in `folder`."""
+def meters(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Three series by meter, or by region and site, with gaps and missing values; their rows stand in mixed order."""
+    found = []
+    for meter, place in PLACES.items():
+        head, *rows = lines(series=(meter,))
+        found += [f"{row.removesuffix(meter)}{place},{meter}" for row in rows[10 * len(found) % 97 :]]
+    path = tmp_path_factory.mktemp("meters") / "meters.csv"
+    path.write_text("\n".join([f"{head},region,meter", *sorted(found)]) + "\n")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def answers(meters: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+    """What torch says to each row of the file, by model; the models lie in `folder`."""
     folder = tmp_path_factory.getbasetemp() / "served"
     found = {}
     for name in MODELS:
-        config = config_of(name, gappy, folder)
+        config = config_of(name, meters, folder)
         result = train(config, console=Console(file=io.StringIO()))
         task = config.task()
         network = task.network()
         network.load_state_dict(checkpoint.load(result.run.checkpoint)["best"])
         network.eval()
         task.report(network)  # an anomaly's threshold is chosen here
-        start, end = task.look.grid.bounds[0]
+        grid = task.look.grid
         with torch.no_grad():
-            found[name] = network(task.x_NF[None, start:end])[0].numpy()
+            said = np.concatenate([network(task.x_NF[None, start:end])[0].numpy() for start, end in grid.bounds])
+        found[name] = np.empty_like(said)
+        found[name][grid.row_N] = said
     return found
 
 
@@ -67,25 +84,24 @@ def server(answers: object, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_raw_table_with_gaps_and_categories_is_answered_as_torch_answers(
+def test_the_raw_table_of_several_series_with_gaps_and_categories_is_answered_as_torch_answers_each(
     server: RunningServer,
-    answers: dict[str, np.ndarray],
-    gappy: str,
-    tmp_path: Path,
-    name: str,  # type: ignore[type-arg]
+    answers: dict[str, np.ndarray],  # type: ignore[type-arg]
+    meters: str,
+    name: str,
 ) -> None:
-    lines = Path(gappy).read_text().splitlines()
-    first = tmp_path / "first.csv"
-    first.write_text("\n".join([lines[0], *(line for line in lines if line.endswith(",a"))]) + "\n")
     done = subprocess.run(
-        [sys.executable, "-m", "tidegate.cli", "--server", server.address, "stream", name, "--no-trace", str(first)],
+        [sys.executable, "-m", "tidegate.cli", "--server", server.address, "stream", name, "--no-trace", meters],
         capture_output=True, text=True, check=False, cwd=ROOT, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     expected = answers[name]
-    names = list(csv.DictReader(io.StringIO(done.stdout)).fieldnames or [])
-    rows = list(csv.reader(io.StringIO(done.stdout)))[1:]
-    columns = [place for place, column in enumerate(names) if column not in ("step", "y")][: expected.shape[1]]
+    names, *rows = csv.reader(io.StringIO(done.stdout))
+    given = list(csv.DictReader(Path(meters).read_text().splitlines()))
+    apart = names[: names.index("step")]
+    assert apart == (["meter"] if MODELS[name]["series"] == "meter" else ["region", "site"])
+    assert [row[: len(apart)] for row in rows] == [[line[column] for column in apart] for line in given]
+    columns = [place for place, column in enumerate(names) if column not in (*apart, "step", "y")]
     found = np.array([[float(row[place]) for place in columns] for row in rows])
     assert found.shape == expected.shape
     size = np.maximum(1, np.abs(expected).max(axis=0))

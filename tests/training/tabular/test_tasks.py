@@ -103,6 +103,17 @@ def test_a_test_of_one_class_is_said_to_say_nothing(
     assert "if their order means" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("first", "last", "part"), [(200, 260, "validation"), (240, 300, "test")])
+def test_a_part_that_knows_nothing_of_the_target_is_refused_before_any_training(
+    brief_table: Callable[..., Table], tmp_path: Path, first: int, last: int, part: str
+) -> None:
+    rows = [f"{row},{'' if first <= row < last else row % 7}.5".replace(",.5", ",") for row in range(300)]
+    (tmp_path / "t.csv").write_text("\n".join(["other,load", *rows]) + "\n")
+    config = brief_table(files=(str(tmp_path / "t.csv"),), series=(), horizons=(1,))
+    with pytest.raises(DataError, match=rf"column 'load': 0 rows of the {part} part know its value 1 step later; give"):
+        config.task()
+
+
 def test_a_verdict_on_few_rows_says_how_few_and_one_on_many_does_not() -> None:
     for rows, few in ((20, " The test has 20 rows only, which is too few to be sure."), (200, "")):
         y_N, there_N = np.zeros(rows, np.float32), np.ones(rows, np.bool_)

@@ -16,6 +16,7 @@ from training.errors import DataError
 from training.fitting import processes
 from training.tabular.learning import splits
 from training.tabular.learning.surprise import Surprise
+from training.tabular.looking.grid import counted
 from training.task import Feature
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 # A regression's ridge, as a share of the rows, and the most of a target's usual change that counts.
 RIDGE, FAR = 1e-3, 10.0
+# Rows of the training part that must know a target.
+FEWEST = 20
 
 
 @dataclass(frozen=True)
@@ -128,18 +131,19 @@ class Forecast:
         self.y_NG: NDArray[np.float32] = np.stack(columns, axis=1).astype(np.float32)
         self._y_NG, self._share_Q = torch.from_numpy(self.y_NG), torch.tensor(self.quantiles)
         self._level_NG: Tensor | None = None
-        self.learnt_N = parts.part_N == splits.TRAINING
-        self._require_targets()
+        self._part_N, self.learnt_N = parts.part_N, parts.part_N == splits.TRAINING
+        self._require_targets("give shorter --horizons or more rows")
 
-    def _require_targets(self) -> None:
-        """Every horizon has something to learn from."""
+    def _require_targets(self, remedy: str) -> None:
+        """Every horizon has something to learn from, and to be judged by."""
         for index, wanted in enumerate(self.wanted):
-            count = int((~np.isnan(self.y_NG[self.learnt_N, index])).sum())
-            if count < 20:
-                raise DataError(
-                    f"column {wanted.target!r}: {count} rows of the training part know its value {wanted.steps} steps "
-                    f"later; give shorter --horizons or more rows"
-                )
+            for name, part in splits.PARTS.items():
+                count = int((~self._y_NG[self._part_N == part, index].isnan()).sum())
+                if count < (FEWEST if part == splits.TRAINING else 1):
+                    raise DataError(
+                        f"column {wanted.target!r}: {counted(count, 'row')} of the {name} part know its value "
+                        f"{counted(wanted.steps, 'step')} later; {remedy}"
+                    )
 
     @property
     def outputs(self) -> tuple[Feature, ...]:
@@ -160,11 +164,17 @@ class Forecast:
         """The last nodes, whose constants are learnt from the training part alone."""
         base_EG = torch.zeros(encoding.width, len(self.wanted))
         offset_G, spread_G = torch.zeros(len(self.wanted)), torch.ones(len(self.wanted))
-        levels = [encoding.inputs + self._lagged(encoding, each) for each in self.wanted] if encoding.least else []
-        self._level_NG = e_NE[:, levels] if levels else None
+        lagged = [self._lagged(encoding, each) for each in self.wanted] if encoding.least else []
+        levels = [encoding.inputs + place for place in lagged]
+        if levels:
+            self._level_NG = e_NE[:, levels]
+            # At the least level nothing but zeros is known of the target: no forecast is a share of that.
+            known_NG = self._level_NG > torch.tensor([encoding.least[place] for place in lagged])
+            self._y_NG = torch.where(known_NG, self._y_NG, torch.nan)
+            self._require_targets("leave --relative out")
         for index, wanted in enumerate(self.wanted):
             place = encoding.numbers.index(self.inputs.place(wanted.target))
-            y_N = self.y_NG[self.learnt_N, index]
+            y_N = self._y_NG[self.learnt_N, index].numpy()
             if self.config.f != "linear":
                 offset_G[index], spread_G[index] = reach(self.config.f, float(np.nanmin(y_N)), float(np.nanmax(y_N)))
                 continue

@@ -188,6 +188,7 @@ def legend(inputs: Inputs, look: Look) -> dict[str, object]:
         "calendar": {column.name: column.calendar for column in columns if column.calendar},
         "source": {column.name: column.source for column in columns if column.source},
         "ahead": {column.name: column.ahead for column in columns if column.ahead},
+        "series": list(look.roles.series),
     }
     if found["ahead"]:
         found["time_step"] = look.grid.step.said

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tidegate.columns.numbers import DECIMAL, NOTHING, THOUSANDS
+from tidegate.columns.numbers import DECIMAL, NAMELESS, NOTHING, THOUSANDS
 from tidegate.columns.times import says_utc
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["number", "time", "text"]
 TABLE = "given_rows"
-# Texts of the words for "nothing was measured" that mean it in a column of texts, too.
-MISSING_TEXT = ("", "na", "n/a", "null")
 # As clients read a time without a form; DuckDB itself reads more.
 ISO = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?)?"
 OFFSET = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)"
@@ -149,7 +147,7 @@ def column_of_texts(database: duckdb.DuckDBPyConnection, name: str, delimiter: s
         return Column(name, best.kind, read(database, best.expression), note=best.note, form=best.form, utc_N=utc_N)
     meant = best and readable + others >= MEANT * given
     odd = first_odd(database, text, best) if best and meant else None
-    return Column(name, "text", texts(database, meaning(name, MISSING_TEXT)), odd=odd)
+    return Column(name, "text", texts(database, meaning(name, sorted(NAMELESS))), odd=odd)
 
 
 def in_utc(

@@ -9,6 +9,7 @@ import glob
 import gzip
 import hashlib
 import re
+import zlib
 from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,14 +176,18 @@ def digest(paths: Sequence[Path]) -> str:
 
 def append(database: duckdb.DuckDBPyConnection, path: Path, *, first: bool) -> int:
     """Put a file's rows below those that are there, and return the number of its first one."""
-    with path.open("rb") as file:
-        wide = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
-    if wide:
-        raise not_utf8(path, 1, "utf-16")
     try:
-        before = load(database, path, path, first=first)
-    except duckdb.Error as error:
-        before = load_alike(database, path, error, first=first)
+        with opened(path) as file:
+            head = file.read(64)
+        if countable(path) and (head.startswith((b"\xff\xfe", b"\xfe\xff")) or head.count(0) > len(head) // 4):
+            raise not_utf8(path, 1, "utf-16")
+        try:
+            before = load(database, path, path, first=first)
+        except duckdb.Error as error:
+            before = load_alike(database, path, error, first=first)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        why = f"it is damaged or was cut off ({error}); get it anew"
+        raise DataError(f"{path} cannot be unpacked, {why}") from None
     refuse_rejects(database, path)
     return before
 

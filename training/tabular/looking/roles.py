@@ -24,6 +24,8 @@ Goal = Literal["forecast", "classify", "anomaly"]
 # A text column with more different values than this, and than this share of its rows, names no categories.
 CATEGORIES, SHARE = 50, 0.02
 CLASSES = 100
+# The square of a number is held in single precision.
+LARGEST = 1e18
 # A target of whole numbers with at most so many different values is taken for a label.
 LABELS = 10
 
@@ -96,6 +98,8 @@ def assign(rows: Rows, asked: Asked) -> Roles:
             numbers.append(column.name)
     for name in [*numbers, *categories]:
         refuse_odd(rows, name)
+    for name in numbers:
+        refuse_large(rows, name)
     roles = Roles(goal, why, targets, clock, asked.series, tuple(numbers), tuple(categories), left_out, asked.known)
     for name in (*asked.known, *asked.static):
         require_input(rows, roles, name, "--known" if name in asked.known else "--static")
@@ -194,6 +198,18 @@ def refuse_odd(rows: Rows, name: str) -> None:
         raise DataError(
             f"{rows.origin.place(odd.row)}, column {name!r}: {odd.text[:40]!r} is no {odd.expected}, as the "
             f"column's other values are; correct it, empty it, or leave the column out with --ignore {name}"
+        )
+
+
+def refuse_large(rows: Rows, name: str) -> None:
+    """A number whose square single precision does not hold."""
+    column = rows.columns[name]
+    large_N = np.abs(column.values) > LARGEST
+    if large_N.any():
+        row = int(large_N.argmax())
+        raise DataError(
+            f"{rows.origin.place(row)}, column {name!r}: {column.values[row]:g} is more than {LARGEST:g}, the most "
+            f"that is computed with; correct it, empty it, or leave the column out with --ignore {name}"
         )
 
 

@@ -7,11 +7,13 @@ from itertools import repeat
 from typing import TYPE_CHECKING
 
 import h2.events
+import numpy as np
 import pytest
 
 from server.edge.http2.life import NEXT, Event, State
 from server.edge.http2.limits import Limits
 from server.edge.http2.stream import ROOM
+from server.edge.pieces import Numbers, Pieces
 from tests.server.edge.http2.wired import HEADERS, Side, Wired, message
 from tidegate.http2 import frames
 from tidegate.http2.frames import Code, ConnectionFault
@@ -103,6 +105,47 @@ def test_the_same_large_answer_that_waits_for_many_is_there_once() -> None:
     while any(parts := {number: wired.data(number) for number in numbers}.values()):
         received = {number: received[number] + part for number, part in zip(numbers, parts, strict=True)}
     assert set(received.values()) == {message(answer)}
+
+
+def test_large_messages_are_made_and_sent_in_turns_in_which_others_are_answered() -> None:
+    wired, made = Wired(), list[int]()
+
+    class Counted(Pieces):
+        def __iter__(self) -> Iterator[bytes]:
+            for piece in super().__iter__():
+                made.append(len(piece))
+                yield piece
+
+    numbers = np.arange(2**20, dtype="<f8")  # 8 MiB
+    streams = [wired.call() for _ in range(3)]
+    for window in frames.settings({frames.INITIAL_WINDOW: 2**30, frames.MAX_FRAME: 2**24 - 1}), frames.credit(0, 2**30):
+        wired.codec.receive(window)
+    wired.said()
+    for call in wired.calls[:2]:
+        call.stream.send(Counted([b"head", Numbers(numbers)], 4 + numbers.nbytes))
+    sent, turns = dict.fromkeys(streams, b""), 0
+    while wired.writes_later:
+        before = sum(made)
+        wired.calls[2].stream.send(b"a step")
+        said, turns = wired.said(), turns + 1
+        assert len(said) < 2**17 + 1_000
+        assert sum(made) - before <= 2**18
+        for number, payload in data_frames(said):
+            sent[number] += payload
+    assert turns == pytest.approx(2 * numbers.nbytes / 2**17, rel=0.1)
+    assert [sent[number] for number in streams[:2]] == [message(b"head" + numbers.tobytes())] * 2
+    assert sent[streams[2]] == message(b"a step") * turns
+    assert [call.times_writable for call in wired.calls] == [1, 1, 0]
+
+
+def data_frames(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The numbers of streams, and what frames carry for them."""
+    while data:
+        upper, lower, kind, _, number = frames.HEAD.unpack_from(data)
+        size = upper << 16 | lower
+        if kind == frames.DATA:
+            yield number, data[9 : 9 + size]
+        data = data[9 + size :]
 
 
 def test_a_stream_is_writable_again_once_all_that_waited_has_left() -> None:

@@ -45,6 +45,8 @@ def test_a_little_credit_has_one_waiting_stream_looked_at_and_not_each(monkeypat
 def test_credit_of_the_connection_reaches_every_stream_that_waits_for_it() -> None:
     wired = blocked(5)
     wired.codec.receive(frames.credit(0, 10_000_000))
+    while wired.writes_later:
+        wired.said()
     assert [call.stream.waiting for call in wired.calls] == [None] * 5
     assert [call.times_writable for call in wired.calls] == [1] * 5
 
@@ -55,6 +57,7 @@ def test_a_stream_that_waits_for_its_own_credit_is_told_of_a_larger_first_window
     stream = wired.calls[0].stream
     wired.codec.receive(frames.credit(0, 2**20))
     stream.send(bytes(100_000))
+    wired.said()
     assert stream.waiting is not None
     assert not wired.codec.blocked
     wired.codec.receive(frames.settings({frames.INITIAL_WINDOW: 2**20}))

@@ -2,7 +2,7 @@
 
 import random
 
-from server.edge.http2.records import Records
+from server.edge.http2.secure import Records
 
 
 def test_however_the_bytes_are_cut_each_record_is_counted_once_and_at_most_64_in_a_part() -> None:

@@ -9,18 +9,22 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
 import grpc
+import numpy as np
 import pytest
 
 from server.edge.http2.connection import Connection
 from server.edge.http2.limits import Limits
 from server.edge.http2.server import Http2Server, Options
+from server.edge.http2.sockets import Socket
 from server.edge.http2.timers import Timers
+from server.edge.pieces import Numbers, Pieces
 from tests.server.edge.http2.wired import message
 from tidegate.http2 import frames
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+NUMBERS = np.arange(2**22, dtype="<f8")  # 32 MiB
 QUICK = {"silent_seconds": 0.2, "keepalive_seconds": 0.1, "ping_seconds": 0.1}
 _LARGE = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
@@ -72,6 +76,9 @@ class Service:
             call.send(bytes(300_000))
         self.begun.set()
 
+    async def large(self, data: bytes, _: object) -> Pieces:
+        return Pieces([data, Numbers(NUMBERS)], len(data) + NUMBERS.nbytes)
+
     def _end(self, name: str) -> None:
         self.ended.append(name)
         self.over.set()
@@ -85,6 +92,7 @@ class Service:
             "Much": stream(self.much),
             "All": stream(self.all),
             "Say": unary(self.say),
+            "Large": unary(self.large, response_serializer=bytes),
             "Fail": unary(self.fail),
             "Fault": unary(self.fault),
         }
@@ -387,3 +395,20 @@ async def test_a_connection_is_counted_by_the_address_that_all_else_of_its_clien
     connection.connection_made(Mock(spec=asyncio.Transport, get_extra_info=lambda _: peername))
     assert (connection.peer, connection.address) == (peer, address)
     connection.connection_lost(None)
+
+
+async def test_an_answer_of_32_mib_is_written_in_pieces_between_which_the_loop_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written, write = list[int](), Socket.write
+
+    def note(one: Socket, data: bytes) -> None:
+        written.append(len(data))
+        write(one, data)
+
+    monkeypatch.setattr(Socket, "write", note)
+    async with connected() as (channel, _, _):
+        answer = await channel.unary_unary("/t.T/Large")(b"all of it")
+    assert answer == b"all of it" + NUMBERS.tobytes()
+    assert max(written) < 2**18
+    assert len(written) > 128

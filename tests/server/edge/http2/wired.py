@@ -65,6 +65,7 @@ class Side:
         self.now = 0.0
         self.out: list[bytes] = []
         self.calls: list[Received] = []
+        self.writes_later = False
         self._idle = idle
         self.codec = Codec(self, limits or Limits(), self.out.append, lambda: self.now)
         self.codec.begin()
@@ -78,8 +79,14 @@ class Side:
 
     def answered_ping(self) -> None: ...
 
+    def write_later(self) -> None:
+        self.writes_later = True
+
     def said(self) -> bytes:
-        """What is to be sent since this was asked last."""
+        """What is to be sent since this was asked last, and then in a turn of the loop, if one was asked for."""
+        if self.writes_later:
+            self.writes_later = False
+            self.codec.blocked.go_on(self.codec)
         data = b"".join(self.out)
         self.out.clear()
         return data

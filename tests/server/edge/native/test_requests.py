@@ -32,10 +32,12 @@ def test_the_refusal_of_a_request_of_more_sequences_than_may_be_open_names_one(r
 
 def test_a_large_message_is_parsed_in_a_turn_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     large = fleet(100_000)
-    message, parsed = large.SerializeToString(), requests.parsed
-    monkeypatch.setattr(requests, "parsed", lambda *_: pytest.fail("it is parsed as it comes in"))
+    message, cut = large.SerializeToString(), requests.cut
+    monkeypatch.setattr(requests, "cut", lambda *_: pytest.fail("it is parsed as it comes in"))
     bundle = reader(2 * len(message))(message)
     assert isinstance(bundle, Bundle)
     assert bundle.large
-    monkeypatch.setattr(requests, "parsed", parsed)
-    assert list(bundle.requests) == [large]
+    monkeypatch.setattr(requests, "cut", cut)
+    (request,) = bundle.requests
+    assert request.message.fleet.steps in request.beside
+    assert concerned(request.message, 200_000, request.beside)[0] == tuple(range(3, 100_003))

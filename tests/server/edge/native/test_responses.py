@@ -14,12 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.edge.dialect import Large
-from server.edge.native.responses import Writer
+from server.edge.native.responses import Writer, predicted
+from server.edge.pieces import Pieces
+from server.edge.prediction import Prediction
 from server.streams.events import Answered, FleetAnswered, Form, Opened
 from stepgraph.rewriting.columns import Columns
 from tidegate import wire
 from tidegate.v1 import sequence_pb2 as pb
-from tidegate.v1 import tensor_pb2
+from tidegate.v1 import tensor_pb2, tidegate_pb2
 
 DTYPES = ["<f4", "<f8", "<f2", "<i8", "<u1", "?"]
 ROWS = [(), (1,), (3, 2), (0,), (300,)]
@@ -68,6 +70,36 @@ def test_each_answer_of_a_form_reads_as_what_protobuf_would_have_written(
         heard.insert(len(heard) - count + 1, response)
     assert heard == [by_protobuf(event) for event in events]
     assert not bundle or count == len(events)
+
+
+@pytest.mark.parametrize("rows", [2, 5_000], ids=["small", "large"])
+@pytest.mark.parametrize("values", [False, True], ids=["bytes", "values"])
+@pytest.mark.parametrize("dtype", [*DTYPES, ">f4"])
+def test_the_answer_to_a_chunk_or_fleet_and_a_prediction_read_as_what_protobuf_would_have_written(
+    rows: int, values: bool, dtype: str
+) -> None:
+    random, form = np.random.default_rng(0), Form(("y", "z"), values, bundle=True)
+    y = (random.normal(size=(rows, 2, 3)) * 9).astype(dtype)
+    outputs, trace = [y, y[:, 1, ::2]], random.normal(size=(rows, 14)).astype(np.float32)[:, 3:9]
+    chunk = Answered(7, 9, form, outputs, trace, rows * 60, 8)
+    message, _ = Writer(1).bundle([chunk])
+    assert isinstance(message, Pieces) == (rows > 2)
+    assert pb.StreamResponse.FromString(bytes(message)) == by_protobuf(chunk)
+    handles = np.arange(rows)
+    fleet = FleetAnswered(handles, handles + 2**40, form, outputs, trace, rows * 60, handles)
+    expected = pb.FleetAnswers(
+        handles=handles.astype("<u4").tobytes(),
+        steps=(handles + 2**40).astype("<u8").tobytes(),
+        checkpointed=handles.astype("<u8").tobytes(),
+        outputs=by_protobuf(chunk).answers.outputs,
+        trace=by_protobuf(chunk).answers.trace,
+    )
+    assert pb.StreamResponse.FromString(bytes(Writer(1).answer(fleet))) == pb.StreamResponse(fleet=expected)
+    opened = Opened(0, ("a",), "m", 3, (Columns(0, "hidden", 0, 6),))
+    made = predicted(Prediction(opened, dict(zip(form.names, outputs, strict=True)), trace), values)
+    answer = tidegate_pb2.PredictResponse.FromString(bytes(made))
+    assert (answer.model, answer.version, len(answer.columns)) == ("m", 3, 1)
+    assert (list(answer.outputs), answer.trace) == (list(expected.outputs), expected.trace)
 
 
 @pytest.mark.parametrize("kind", [*FORMS, "bundle", "fleet"])
