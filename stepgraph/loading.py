@@ -17,7 +17,7 @@ from stepgraph.graphs import weights
 from stepgraph.graphs.nodes import copied
 from stepgraph.model import LoadedModel
 from stepgraph.proving.one_step import Interpretation, narrow
-from stepgraph.reading import legends, outputs, randomness, starts
+from stepgraph.reading import lags, legends, outputs, randomness, starts
 from stepgraph.reading.annotation import Misnamed
 from stepgraph.running import session
 
@@ -84,7 +84,7 @@ def prove(content: Content, max_batch: int, patience: float) -> LoadedModel:
 
 def _interpreted(whole: onnx.ModelProto, said: Sidecar) -> tuple[Interpretation, tuple[str, ...]]:
     """What a file means with what is said of it, and its outputs that belong to no step."""
-    shown = outputs.without(whole, said.left_out)
+    shown = lags.cut_last(outputs.without(whole, said.left_out))
     servable.check(shown)
     shown = randomness.without(shown, allowed=said.random)
     constant = outputs.of_no_step(shown)
