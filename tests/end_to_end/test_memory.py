@@ -135,9 +135,10 @@ async def test_each_further_small_model_takes_few_mib_whether_stepped_alone_or_i
 
 
 async def test_sequences_that_are_parked_give_their_memory_to_the_next(
-    start: Callable[..., RunningServer], lstm_only: Path, tmp_path: Path
+    start: Callable[..., RunningServer], zoo: Zoo, tmp_path: Path
 ) -> None:
-    server = start(lstm_only, "--store", f"sqlite:{tmp_path / 'parked.sqlite'}").ready()
+    models = repository(zoo, tmp_path, "wide")
+    server = start(models, "--store", f"sqlite:{tmp_path / 'parked.sqlite'}").ready()
     rows = np.ones((200, 3), np.float32)
     before = None  # one of the sequences that were parked last
 
@@ -150,14 +151,14 @@ async def test_sequences_that_are_parked_give_their_memory_to_the_next(
                         handle=200, sequence_ids=before.sequence_ids[:1], resume_token=before.resume_token, answered=[1]
                     )
                     assert len((await stream.ask(StreamRequest(resume=resumed))).next_steps) == 1
-                before = await stream.ask(open_(count=200))
+                before = await stream.ask(open_(0, "wide", count=200))
                 await stream.say(fleet(range(200), [0] * 200, rows))
                 await stream.rows(200)
 
-    await live_and_be_parked(250)  # until SQLite's cache of 16 MiB is full
+    await live_and_be_parked(50)  # until SQLite's cache of 16 MiB is full
     settled = server.resident
-    await live_and_be_parked(150)
-    assert server.resident - settled < 4
+    await live_and_be_parked(50)
+    assert server.resident - settled < 1.5  # 160 bytes of each; 0.5 was measured
 
 
 async def test_a_client_that_never_reads_is_bounded_and_others_go_on(
