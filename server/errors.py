@@ -199,6 +199,10 @@ class StoreFailed(TidegateError):
     """The store cannot be reached, is full, locked, or holds something else. The next call tries again by itself."""
 
 
+class StoreDamaged(StoreFailed):
+    """Some of what the store has cannot be read; the rest may be whole."""
+
+
 class CheckpointRefused(TidegateError):
     """Bytes that are no checkpoint that can be gone back to; the one before them may be."""
 

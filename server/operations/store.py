@@ -14,7 +14,7 @@ from pathlib import Path
 from server import options
 from server.durability.upkeep.backup import Reader, Writer
 from server.durability.upkeep.upkeep import Census, compare, count
-from server.errors import BadInput, StoreFailed
+from server.errors import BadInput, StoreDamaged, StoreFailed
 from server.stores.open import described, file_of, open_store
 from server.stores.records import Outcome, Record
 from server.stores.store import Store
@@ -26,10 +26,15 @@ from tidegate.progress import Progress
 
 _PROG = "python -m server store"
 _MOST = 64  # records at a time
+_GAP = 100_000  # sequences that are found by one page of a SQLite file, at most
 _PIECE = 2**23  # bytes of a file at a time: a transaction of some thousand records
 
 _HELP = {
-    "move": ("FROM", "TO", "copies all that a store has into another; what is there and newer stays"),
+    "move": (
+        "FROM",
+        "TO",
+        "copies what a store has, if it is damaged what is whole, into another; what is newer there stays",
+    ),
     "check": ("STORE", "", "reads every checkpoint"),
     "backup": ("STORE", "FILE", "writes all that a store has to a file"),
     "restore": ("STORE", "FILE", "puts what a backup holds into a store; what is there and newer stays"),
@@ -92,13 +97,40 @@ def _read(store: Store) -> Iterator[Sequence[Record]]:
         cursor, begun = page.cursor, True
 
 
+def _whole(store: Store, damage: list[str]) -> Iterator[Sequence[Record]]:
+    """What `_read` gives, less what is damaged: of a SQLite file, whose cursors are numbers until its tombstones come.
+
+    From the first damage on one record at a time; a number at which nothing can be read is passed over.
+    """
+    cursor: object | None = 0
+    most, failed = _MOST, 0  # in a row
+    while cursor is not None:
+        try:
+            page = store.page(None if cursor == 0 else cursor, most, time.time())
+        except StoreDamaged as error:
+            if not damage:
+                print(f"{_PROG}: {error}; it goes on record by record, which may take minutes", file=sys.stderr)
+            damage[:] = [str(error)]
+            if not isinstance(cursor, int):
+                return  # the rest of the tombstones
+            if most > 1:
+                most = 1
+            elif (failed := failed + 1) > _GAP:
+                cursor = ""
+            else:
+                cursor += 1
+            continue
+        yield page.records
+        cursor, failed = page.cursor, 0
+
+
 def _move(source: Store, url: str, other: str) -> int:
     """Copies, and then looks whether all of it is there."""
     if described(url) == described(other):
         raise StoreFailed("both addresses are of the same store")
-    target, outcomes, awake, ids = open_store(other, Terms()), Counter[Outcome](), 0, set[str]()
+    target, outcomes, awake, ids, damage = open_store(other, Terms()), Counter[Outcome](), 0, set[str](), list[str]()
     try:
-        for records in _told(_read(source), "copied"):
+        for records in _told(_whole(source, damage), "copied"):
             outcomes.update(target.put(records, time.time()))
             awake += sum(record.awake for record in records)
             ids |= {record.id for record in records if record.reason is None}
@@ -111,7 +143,9 @@ def _move(source: Store, url: str, other: str) -> int:
         print(f"{awake} were open when their server was last heard of: what it writes from now on is not moved")
     if ids:
         print(f"{len(ids)} sequences are missing in the target, such as {min(ids)}", file=sys.stderr)
-    return int(bool(ids))
+    if damage:
+        print("what was whole is copied; what could not be read is not", file=sys.stderr)
+    return int(bool(ids or damage))
 
 
 def _check(store: Store) -> int:

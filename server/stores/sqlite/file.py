@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from server.errors import StoreFailed
+from server.errors import StoreDamaged, StoreFailed
 from server.stores.sqlite.schema import INCREMENTAL, pragma, prepare
 from server.stores.sqlite.table import SqliteTable
 
@@ -98,7 +98,8 @@ class SqliteFile:
             self.close()
             full = getattr(error, "sqlite_errorname", None) == "SQLITE_FULL"
             sentence = f"the store {self.path} {_says(error, self._patience)}"
-            raise StoreFailed(sentence, definite=full or not committing) from error
+            kind = StoreDamaged if _is_damage(error) else StoreFailed
+            raise kind(sentence, definite=full or not committing) from error
         except BaseException:
             self.close()  # and with it whatever a transaction had begun
             raise
@@ -134,6 +135,10 @@ def _touch(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
 
 
+def _is_damage(error: sqlite3.Error | OSError) -> bool:
+    return str(getattr(error, "sqlite_errorname", "")).startswith("SQLITE_CORRUPT")
+
+
 def _says(error: sqlite3.Error | OSError, patience: float) -> str:
     match getattr(error, "sqlite_errorname", None):
         case "SQLITE_BUSY" | "SQLITE_BUSY_SNAPSHOT" | "SQLITE_BUSY_RECOVERY" | "SQLITE_LOCKED":
@@ -144,8 +149,9 @@ def _says(error: sqlite3.Error | OSError, patience: float) -> str:
             return "is no SQLite file; nothing in it was touched"
         case "SQLITE_CANTOPEN":
             return "cannot be opened: it is no file, or not ours to read and write"
-        case "SQLITE_CORRUPT":
-            return f"is damaged ({error}); stop the servers and let `sqlite3 FILE .recover` rescue what is whole"
+        case _ if _is_damage(error):
+            how = "`python -m server store move sqlite:FILE sqlite:NEW`"
+            return f"is damaged ({error}); stop the servers, and copy what is whole with {how}"
         case None if isinstance(error, sqlite3.DataError):
             return str(error)
         case None if isinstance(error, OSError):

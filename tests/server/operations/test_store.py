@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from tidegate import progress
 if TYPE_CHECKING:
     from pathlib import Path
 
+PAGE = 8_192  # bytes
 NEW = [f"new{n}" for n in range(300)]
 
 
@@ -85,3 +87,22 @@ def test_it_is_said_how_far_a_restore_and_a_move_are(
     assert ("\r" in said) == terminal
     lines = {line.strip() for line in re.split("[\r\n]", said)}
     assert {"300 records looked at", "300 records put", "301 records copied", "301 records looked at"} <= lines
+
+
+@pytest.mark.parametrize("page", [20, 40, 60, 80])
+def test_of_a_damaged_file_what_is_whole_is_moved_to_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], page: int
+) -> None:
+    records = {id_: replace(record(id_), checkpoints=(id_.encode() * 200,)) for id_ in (f"s{n}" for n in range(600))}
+    old, new = SqliteStore(tmp_path / "old", Terms()), SqliteStore(tmp_path / "new", Terms())
+    old.put([*records.values()], 1_000.0)
+    old.close()
+    with (tmp_path / "old").open("r+b") as file:
+        file.seek(page * PAGE)
+        file.write(b"\xff" * PAGE)
+    assert main(["move", f"sqlite:{tmp_path / 'old'}", f"sqlite:{tmp_path / 'new'}"]) == 1
+    assert "what was whole is copied; what could not be read is not" in capsys.readouterr().err
+    moved = {one.id: one.checkpoints for one in new.records([*records], 1_000.0)}
+    new.close()
+    assert 500 <= len(moved) < 600
+    assert moved == {id_: records[id_].checkpoints for id_ in moved}
