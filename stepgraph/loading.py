@@ -84,7 +84,7 @@ def prove(content: Content, max_batch: int, patience: float) -> LoadedModel:
 
 def _interpreted(whole: onnx.ModelProto, said: Sidecar) -> tuple[Interpretation, tuple[str, ...]]:
     """What a file means with what is said of it, and its outputs that belong to no step."""
-    shown = lags.cut_last(outputs.without(whole, said.left_out))
+    shown = lags.alike(outputs.without(whole, said.left_out))
     servable.check(shown)
     shown = randomness.without(shown, allowed=said.random)
     constant = outputs.of_no_step(shown)

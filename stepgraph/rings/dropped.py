@@ -7,6 +7,7 @@ from stepgraph.cells.operators import CellNode
 from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.sliding import SHORTENING
 from stepgraph.rewriting.ports import Facts
+from stepgraph.rings import forms
 from stepgraph.rules import reader
 from stepgraph.rules.axes import time_of
 from stepgraph.rules.reader import Reader
@@ -20,7 +21,8 @@ def lead(graph: Graph, cells: Sequence[CellNode]) -> Callable[[Facts], int] | No
 
 
 def _lead(graph: Graph, cells: Sequence[CellNode], facts: Facts) -> int:
-    values = Reader(graph).values(reader.begin(facts))
     seen = [*(cell.x for cell in cells), *(info.name for info in graph.model.graph.output)]
-    times = (time_of(values[name].axes) for name in seen if name in values and not values[name].finding)
+    readings = (forms.values(graph, facts), Reader(graph).values(reader.begin(facts)))
+    found = [values[name] for values in readings for name in seen if name in values]
+    times = (time_of(value.axes) for value in found if not value.finding)
     return max((-(time.extra // time.rate) for time in times if time and time.extra < 0), default=0)

@@ -16,6 +16,7 @@ from stepgraph.rewriting.rings import Form
 from stepgraph.rings import counts, moves, sums, windows
 from stepgraph.rings.elementwise import beside
 from stepgraph.rules import reader
+from stepgraph.rules.reader import Cut, Reader
 from stepgraph.rules.table import Call
 from stepgraph.rules.value import COUNTED, Finding, Value
 
@@ -37,8 +38,18 @@ def read(graph: Graph, facts: Facts) -> Reading:
     return _read(graph, facts, counting=True) if found.finding and COUNTED in found.finding.words else found
 
 
+def values(graph: Graph, facts: Facts) -> dict[str, Value]:
+    """What is known of every tensor once the nodes that have forms are cut to a step."""
+    return Reader(graph, cut=_cut({}, counting=True)).values(reader.begin(facts))
+
+
 def _read(graph: Graph, facts: Facts, counting: bool) -> Reading:
     forms: dict[str, Form] = {}
+    return Reading(reader.read(graph, facts, _cut(forms, counting)), forms)
+
+
+def _cut(forms: dict[str, Form], counting: bool) -> Cut:
+    """Says what a node makes of its own step, and notes the forms of those that have one."""
 
     def cut(call: Call, results: Sequence[Value]) -> Sequence[Value]:
         counted = counts.form(call, results) if counting else None
@@ -53,8 +64,7 @@ def _read(graph: Graph, facts: Facts, counting: bool) -> Reading:
             replace(value.settled(), back=0, ahead=0, last=value.last and not same, first=same) for value in results
         ]
 
-    finding = reader.read(graph, facts, cut)
-    return Reading(finding, forms)
+    return cut
 
 
 def form(call: Call, results: Sequence[Value]) -> Form | None:

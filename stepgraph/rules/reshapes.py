@@ -185,6 +185,8 @@ def _end_to_end(parts: Sequence[Value], place: int) -> tuple[Axis, list[Value]]:
     if len(timed) > 1:
         raise mixes("puts sequences after one another in time")
     before, after = parts[: timed[0]], parts[timed[0] + 1 :]
+    if any(part.live and not part.last for part in (*before, *after)):
+        raise mixes("puts rows that depend on the data before or after the steps")
     left, right = (_total(some, place) for some in (before, after))
     part = parts[timed[0]]
     time = time_of([part.axes[place]])

@@ -161,7 +161,7 @@ REFUSED: dict[str, tuple[Callable[[], Around], str]] = {
     ),
     "the first step of something else in front": (
         lambda: Around(before=lambda x: x - torch.cat([x[:, :1].tanh(), x[:, :-1]], 1)),
-        r"\(Slice\) mixes steps .*\(Concat\) reaches back 1 step",
+        r"\(Slice\) mixes steps .*\(Concat\) puts rows that depend on the data before or after",
     ),
     "the first two steps": (
         lambda: Around(before=lambda x: x - x[:, :2].mean(1, keepdim=True)),
