@@ -10,8 +10,8 @@ import json
 import signal
 import sys
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType, FrameType
 
@@ -27,12 +27,12 @@ KERNEL = {
     ("server/edge/http2/sockets.py", "_read"): LOOP,
     ("server/edge/http2/sockets.py", "_turn"): LOOP,
 }
-IDLE = ("_serve", "_run_one", "_worker", "wait", "select", "poll")  # functions in which a thread waits for work
 # The first that a file's path begins with is its place.
 PLACES = {
     "server/edge/http2": "HTTP/2: frames, windows, calls",
     "server/edge/native": "messages: protobuf, tensors",
     "server/edge/fields": "messages: protobuf, tensors",
+    "server/edge/pieces": "messages: protobuf, tensors",
     "server/edge/varints": "messages: protobuf, tensors",
     "tidegate/wire": "messages: protobuf, tensors",
     "server/edge": "a stream's turns: to take and to write",
@@ -56,6 +56,8 @@ class Samples:
         self._file = file
         self._places: Counter[str] = Counter()
         self._known: dict[CodeType, str | None] = {}
+        self._used: dict[int, float] = {}  # seconds of processor time, by thread, at the last sample
+        self._busiest()
 
     def begin(self, *_: object) -> None:
         """Counts from now on."""
@@ -65,9 +67,19 @@ class Samples:
     def look(self, _: int, frame: FrameType | None) -> None:
         """One sample. Python looks for signals when a function begins too: then the time was its caller's."""
         place = self._place_of_stack(frame)
-        if place == LOOP:
-            place = next((self._place_of_stack(other) for other in busy_threads()), LOOP)
+        other = self._busiest()
+        if place == LOOP and other is not None:
+            place = self._place_of_stack(other)
         self._places[place] += 1
+
+    def _busiest(self) -> FrameType | None:
+        """Where the thread beside the event loop's is that has worked most since the last sample, if one has."""
+        frames = sys._current_frames()  # noqa: SLF001 # there is no other way
+        frames.pop(threading.main_thread().ident or 0, None)
+        used, before = {thread: time.clock_gettime(time.pthread_getcpuclockid(thread)) for thread in frames}, self._used
+        self._used = used
+        worked, busiest = max(((used[thread] - before.get(thread, 0.0), thread) for thread in used), default=(0.0, 0))
+        return frames[busiest] if worked > EVERY / 10 else None
 
     def _place_of_stack(self, frame: FrameType | None) -> str:
         while frame is not None:
@@ -90,13 +102,6 @@ class Samples:
         unfinished = self._file.with_suffix(".part")
         unfinished.write_text(json.dumps(self._places), encoding="utf-8")
         unfinished.replace(self._file)
-
-
-def busy_threads() -> Iterator[FrameType]:
-    """Where the threads beside the event loop's are that do not wait for work."""
-    for thread, frame in sys._current_frames().items():  # noqa: SLF001 # there is no other way
-        if thread != threading.main_thread().ident and frame.f_code.co_name not in IDLE:
-            yield frame
 
 
 def place_of(path: str) -> str | None:

@@ -3,10 +3,11 @@
 import sys
 from pathlib import Path
 from threading import Event, Thread
+from time import thread_time
 
 import pytest
 
-from bench.processes.sampled import KERNEL, LOOP, PLACES, ROOT, Samples, place_of
+from bench.processes.sampled import EVERY, KERNEL, LOOP, PLACES, ROOT, Samples, place_of
 
 
 def test_every_module_that_a_step_passes_through_has_a_place() -> None:
@@ -33,16 +34,18 @@ def test_time_in_which_the_event_loop_waits_is_that_of_the_thread_that_works(
     begun, go_on, samples = Event(), Event(), Samples(tmp_path / "counts.json")
 
     def work() -> None:
-        begun.set()
         while not go_on.is_set():
-            pass
+            if thread_time() > 10 * EVERY:
+                begun.set()
 
-    thread = Thread(target=work)
+    thread, waits = Thread(target=work), Thread(target=go_on.wait)
     thread.start()
+    waits.start()
     begun.wait()
     samples.look(0, None)
     go_on.set()
     thread.join()
+    waits.join()
     samples.write()
     assert (tmp_path / "counts.json").read_text(encoding="utf-8") == '{"here": 1}'
 
