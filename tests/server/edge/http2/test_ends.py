@@ -92,7 +92,7 @@ async def test_a_call_that_comes_with_the_end_of_its_server_is_refused_by_itself
 
 
 async def test_a_call_that_comes_when_its_idle_connection_is_closed_is_refused_by_itself() -> None:
-    idle = {"silent_seconds": 120, "keepalive_seconds": 0.05, "idle_seconds": 0.1}
+    idle = {"silent_seconds": 2, "keepalive_seconds": 0.05, "idle_seconds": 0.1}
     async with serving(**idle) as (address, _, server), raw(address) as (reader, writer):
         await read_until(reader, b"a connection without calls")
         writer.write(request(b"/t.T/Wait"))
