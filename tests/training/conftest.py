@@ -13,6 +13,7 @@ from tests.training.card import CARD, Card
 from training.fitting import device, plot
 from training.recipes.named import recall
 from training.recipes.weather import weather
+from training.tabular.judging import card as card_of_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,20 +32,24 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-DRAW = plot.draw
+# What takes twenty times as long as a small fit, and what a card has instead of it.
+SLOW = ((plot, "draw", None), (card_of_model, "figures", ()), (card_of_model, "served", ""))
+REAL = [getattr(module, name) for module, name, _ in SLOW]
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _no_pictures() -> Iterator[None]:
-    """The picture of its losses takes longer than a small fit: it is drawn only for a test that has `pictures`."""
+    """Pictures are drawn, and a file is shown to the server's check, only for a test that has `pictures`."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plot, "draw", lambda *_: None)
+        for module, name, instead in SLOW:
+            patch.setattr(module, name, lambda *_, instead=instead: instead)
         yield
 
 
 @pytest.fixture
 def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plot, "draw", DRAW)
+    for (module, name, _), real in zip(SLOW, REAL, strict=True):
+        monkeypatch.setattr(module, name, real)
 
 
 @pytest.fixture
