@@ -77,7 +77,7 @@ def steps_to_solve(title: str, found: Mapping[str, Mapping[int, Solved]], left: 
     plot = Plot(left, top, WIDTH - left - 16, height, x, y)
     parts = [plot.frame(title, "length of a sequence", "steps of training until solved")]
     parts.append(plot.line([(0, limit * 1.1), (len(lengths), limit * 1.1)], "never"))
-    parts.append(text(WIDTH - 16, plot.at(0, limit * 1.1)[1] - 8, "never, within the steps given", "tick", "end"))
+    parts.append(text(WIDTH - 16, plot.at(0, limit * 1.1)[1] - 12, "never, within the steps given", "tick", "end"))
     for column, length in enumerate(lengths):
         parts.append(text(plot.at(column + 0.5, 0)[0], top + height + 16, str(length), "tick", "middle"))
         for row, (name, by) in enumerate(found.items()):
