@@ -93,7 +93,7 @@ def status_of(arguments: list[str]) -> object:
         ("recall --colour red", "unrecognized arguments: --colour red"),
         ("recall --hidden", "--hidden: expected one argument"),
         ("glucose --window 10", "--window: 10 must be above --burn-in, 12"),
-        ("weather --unit degC", "--unit: ('degC',) must be written as COLUMN=UNIT"),
+        ("weather --unit degC", "--unit: degC must be written as COLUMN=UNIT"),
         ("weather --training-share 1", "--training-share: 1.0 must lie between 0 and 1"),
     ],
 )
