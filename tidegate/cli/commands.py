@@ -51,7 +51,7 @@ def stream(client: Client, options: Namespace) -> None:
         _run_kept(keeper, source)
         return
     window = 1 if source.live else WINDOW  # a row that may come slowly is answered before the next
-    with Sequences(lambda state: begin(state=state), state) as sequences:
+    with Sequences(lambda state, timeout: begin(state=state, timeout=timeout), state) as sequences:
         if not apart:
             sequences.of(())
         for series, answer in source.answers(sequences.of, window):

@@ -5,22 +5,23 @@ from collections.abc import Callable
 from typing import Self
 
 from tidegate.columns.known_ahead import Series
-from tidegate.errors import ServerBusy
+from tidegate.errors import ServerBusy, TimedOut
 from tidegate.sequence import Sequence as OpenSequence
 from tidegate.state import State
 
 _MOST = 1000  # that are open at a time, where a server has room for so many
+_SOON = 2.0  # seconds that a server without room may take to have some
 _FULL = frozenset({"TOO_MANY_SEQUENCES", "TOO_MANY_OF_OWNER"})
 
 
 class Sequences:
     """Where there would be too many, the one that is unused for longest is ended; its state begins the next one.
 
-    `begin` opens a sequence, from a state if one is given. `state`: what the only series begins with.
+    `begin` opens a sequence, from a state if one is given, within so many seconds. `state`: that of the only series.
     """
 
     def __init__(
-        self, begin: Callable[[State | None], OpenSequence], state: State | None = None, most: int = _MOST
+        self, begin: Callable[[State | None, float | None], OpenSequence], state: State | None = None, most: int = _MOST
     ) -> None:
         self._begin = begin
         self._state = state
@@ -40,13 +41,16 @@ class Sequences:
 
     def _opened(self, state: State | None) -> OpenSequence:
         try:
-            return self._begin(state)
+            return self._begin(state, _SOON if self._open else None)
+        except TimedOut:
+            if not self._open:
+                raise
         except ServerBusy as busy:
             if busy.reason not in _FULL or not self._open:
                 raise
-        self._most = len(self._open)
-        self._put_aside()
-        return self._begin(state)
+            self._most = len(self._open)
+            self._put_aside()
+        return self._begin(state, None)
 
     def _put_aside(self) -> None:
         series, sequence = self._open.popitem(last=False)

@@ -106,8 +106,8 @@ def test_rows_without_names_are_those_of_one_series_which_is_said(server: FakeSe
 def test_a_series_that_was_ended_to_make_room_goes_on_from_its_state(client: tidegate.Client) -> None:
     opened: list[tidegate.Sequence] = []
 
-    def begin(state: tidegate.State | None) -> tidegate.Sequence:
-        opened.append(client.sequence("toy", version=4, state=state, trace=False))
+    def begin(state: tidegate.State | None, timeout: float | None) -> tidegate.Sequence:
+        opened.append(client.sequence("toy", version=4, state=state, trace=False, timeout=timeout))
         return opened[-1]
 
     found = []
@@ -133,16 +133,20 @@ def test_where_a_server_has_room_for_fewer_no_more_are_open_at_a_time() -> None:
         def close(self) -> None:
             open_now.remove(self.name)
 
-    names = count()
+    names, waited = count(), []
 
-    def begin(state: str | None) -> Closing:
+    def begin(state: str | None, timeout: float | None) -> Closing:
         if len(open_now) == 2:
+            waited.append(timeout)
             raise tidegate.ServerBusy("TOO_MANY_OF_OWNER", "two are open")
+        if state == "s1" and timeout:
+            raise tidegate.TimedOut("the server is slow")
         return Closing(state or f"s{next(names)}")
 
     sequences = Sequences(begin)  # type: ignore[arg-type] # what is asked of a sequence
     found = [sequences.of((name,)).name for name in "abcabcaac"]
     assert found == [f"s{'abc'.index(name)}" for name in "abcabcaac"]
+    assert waited == [2.0]
 
 
 def test_a_state_is_that_of_one_series(server: FakeServer, tmp_path: Path) -> None:
@@ -234,3 +238,8 @@ def test_series_of_any_name_are_kept_and_a_file_that_was_renamed_is_said(keeping
     (Path(keep) / "a%2Fb,1.seq").rename(Path(keep) / "other.seq")
     done = run(keeping, "resume", keep, given=rows)
     assert f"{keep}/other.seq was called {keep}/a%2Fb,1.seq; give it that name, or move it away" in done.stderr
+
+
+def test_a_description_says_what_tells_series_apart(server: FakeServer) -> None:
+    page = run(server, "describe", "toy", "--version", "4").stdout
+    assert "a sequence for each series; line and machine of a table tell them apart" in page
