@@ -74,6 +74,14 @@ DROPPED: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "a difference": (1, lambda: Stack(changed_since(1), lstm(2))),
     "a difference over five steps before a GRU": (5, lambda: Stack(changed_since(5), gru())),
     "rows left out": (4, lambda: Stack(Part(lambda x: x[:, 4:]), lstm())),
+    "rows left out of what is compared with the first": (
+        2,
+        lambda: Stack(Part(lambda x: (x - x[:, :1])[:, 2:]), gru()),
+    ),
+    "rows left out of a mean so far": (
+        3,
+        lambda: Stack(Part(lambda x: (x.cumsum(1) / torch.ones_like(x).cumsum(1))[:, 3:]), gru()),
+    ),
     "convolutions": (10, lambda: Stack(Slid(3), nn.ReLU(), Slid(3, 4), lstm())),
     "a cell before and one behind": (2, lambda: Stack(lstm(), Slid(3), gru())),
     "convolutions between cells": (6, lambda: Stack(Slid(5), gru(), Slid(3), lstm())),
