@@ -37,6 +37,7 @@ def _written(g: GraphBuilder, joint: onnx.NodeProto, graph: Graph, shapes: dict[
     axis, cut, rows = attributes(joint)["axis"], _cut(joint.input[1], graph), shapes.get(joint.input[0])
     if cut is not None and rows is not None and _numbers(cut, graph) == (0, -(rows[axis] or 0), axis, 1):
         whole = g.op("Concat", joint.input[0], cut.input[0], axis=axis)
+        g.nodes[-1].name = joint.name or joint.output[0]  # as refusals call it
         g.op_to(joint.output[0], "Slice", whole, *cut.input[1:])
         return True
     early = None if cut is not None else _difference(joint, graph)
