@@ -20,17 +20,20 @@ def csv_sheet(lines: Iterable[str], file: str, columns: Rows) -> Sheet | None:
     first = next(numbered, None)
     if first is None:
         return None
+    head = f"{file}line {first[0]}"
+    if "\0" in first[1]:
+        raise bad(f"{head}: UTF-8 was expected, and this is UTF-16; save it as such, as by iconv -f utf-16le -t utf-8")
     delimiter = _delimiter(first[1])
-    cells = _split(first[1], delimiter, file)
+    cells = _split(first[1], delimiter, head)
     if not _is_row(cells):
         names = _names(cells)
         rows = _whole(numbered, delimiter, len(cells), file)
-        return Sheet(f"{file}line {first[0]}", names, rows, delimiter, _doubt(names))
+        return Sheet(head, names, rows, delimiter, _doubt(names))
     if len(cells) != len(columns.names):
         wanted = f"{len(columns.names)} were expected: {', '.join(columns.names)}"
         raise bad(f"{file}{len(cells)} columns; {wanted}")
     rows = _whole(chain([first], numbered), delimiter, len(cells), file)
-    return Sheet(f"{file}line {first[0]}", (), rows, delimiter)
+    return Sheet(head, (), rows, delimiter)
 
 
 def _doubt(names: Sequence[str]) -> str:
@@ -45,11 +48,11 @@ def _doubt(names: Sequence[str]) -> str:
 def _whole(numbered: Iterable[tuple[int, str]], delimiter: str, width: int, file: str) -> Iterator[Placed]:
     """Lines as cells, as many as the first has."""
     for number, line in numbered:
-        cells = _split(line, delimiter, file)
+        place = f"{file}line {number}"
+        cells = _split(line, delimiter, place)
         if len(cells) < width:
-            found = f"{file}line {number}: {len(cells)} columns"
-            raise bad(f"{found}; {width} were expected, as in the first line")
-        yield f"{file}line {number}", cells[:width]
+            raise bad(f"{place}: {len(cells)} columns; {width} were expected, as in the first line")
+        yield place, cells[:width]
 
 
 def _closed(lines: Iterable[str], file: str) -> Iterator[tuple[int, str]]:
@@ -66,11 +69,11 @@ def _closed(lines: Iterable[str], file: str) -> Iterator[tuple[int, str]]:
         yield number, line
 
 
-def _split(line: str, delimiter: str, file: str) -> list[str]:
+def _split(line: str, delimiter: str, place: str) -> list[str]:
     try:
         return [cell.strip() for cell in next(csv.reader([line.rstrip("\r\n")], delimiter=delimiter))]
     except csv.Error as error:
-        raise bad(f"{file}a line that is no CSV: {error}") from None
+        raise bad(f"{place}: it is no CSV ({error})") from None
 
 
 def _names(cells: Sequence[str]) -> list[str]:

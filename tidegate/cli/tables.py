@@ -57,7 +57,7 @@ def _sheet(path: str, standard_input: TextIO, columns: Rows, form: str | None) -
 def _content(path: str, standard_input: TextIO, columns: Rows, form: str | None) -> Sheet | NDArray[np.generic] | None:
     """None: the file is empty."""
     file = "" if path == "-" else f"{path}: "
-    form = form or _FORMS.get(Path(path.removesuffix(".gz")).suffix.lower(), "csv")
+    form = form or _FORMS.get(Path(path.lower().removesuffix(".gz")).suffix, "csv")
     if form == "parquet":
         return parquet_sheet(path, file)
     text = standard_input if path == "-" else _opened(path)
@@ -80,7 +80,7 @@ def _opened(path: str) -> TextIOWrapper:
 
 
 def _raw(path: str) -> BinaryIO:
-    return gzip.open(path) if path.endswith(".gz") else Path(path).open("rb")  # type: ignore[return-value] # a reader
+    return gzip.open(path) if path.lower().endswith(".gz") else Path(path).open("rb")  # type: ignore[return-value] # a reader
 
 
 def _lines(path: str, text: TextIO, form: str) -> Iterator[str]:

@@ -321,7 +321,7 @@ def test_a_file_that_is_no_table_is_named(server: FakeServer, tmp_path: Path) ->
 def test_a_cell_too_long_for_csv_is_refused_in_one_line(server: FakeServer) -> None:
     done = run(server, "stream", "toy", given="1,2\n" + "1" * 200_000 + ",2\n")
     assert done.returncode == 1
-    assert "a line that is no CSV: field larger than field limit" in done.stderr
+    assert "tidegate: line 2: it is no CSV (field larger than field limit" in done.stderr
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-"])

@@ -79,6 +79,7 @@ def test_an_empty_table_has_no_rows() -> None:
         ("1,2\n3\n", "line 2: 1 columns; 2 were expected, as in the first line"),
         ("left,right\n1,x\n", "line 2: column 'right' holds 'x', which is no number"),
         ("left,right\n1,\n", "line 2: column 'right' holds ''"),
+        ("left,right\n1,2\n".encode("utf-16-le").decode(), "line 1: UTF-8 was expected, and this is UTF-16; save it"),
     ],
 )
 def test_a_table_that_does_not_fit_says_where(text: str, words: str) -> None:
@@ -104,9 +105,9 @@ def test_names_that_the_model_does_not_have_are_taken_in_their_order() -> None:
 def test_json_is_an_object_in_each_line_or_an_array_of_them(text: str, tmp_path: Path) -> None:
     columns = PAIR if "first" in text else TOY
     assert table(text, columns, "json")[0] == [[1, 2], [3, 4]]
-    for name in ("t.json", "t.jsonl", "t.ndjson", "t.json.gz"):
+    for name in ("t.json", "t.jsonl", "t.ndjson", "t.json.gz", "T.JSON.GZ"):
         content = text.encode()
-        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.lower().endswith(".gz") else content)
         rows = read(str(tmp_path / name), io.TextIOWrapper(io.BytesIO()), columns).rows
         np.testing.assert_array_equal(list(rows), [[1, 2], [3, 4]])
 
