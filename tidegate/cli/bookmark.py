@@ -15,7 +15,6 @@ from tidegate.files import replacing
 from tidegate.trace import NOTHING, Trace
 
 _FORMAT = 1
-_EVERY = 1.0  # seconds between two writes while answers come
 
 
 class BadBookmark(TidegateError):
@@ -108,7 +107,7 @@ def _trace(file: Mapping[str, Array]) -> Trace:
 
 
 class Bookmarks:
-    """Keeps a file up to date while a sequence runs: at most once a second, and at its end."""
+    """Keeps a file up to date while a sequence runs: at its end, and before it once in `every` seconds at most."""
 
     def __init__(
         self,
@@ -116,15 +115,16 @@ class Bookmarks:
         now: Callable[[int], Bookmark],
         saved: Callable[[int], None],
         clock: Callable[[], float] = time.monotonic,
+        every: Callable[[], float] = lambda: 1.0,
     ) -> None:
         self._path = path
         self._now = now  # the bookmark where so many steps were shown
         self._saved = saved  # called with how many answers the file has
-        self._clock = clock
+        self._clock, self._every = clock, every
         self._written = clock()
 
     def shown(self, step: int) -> None:
-        if self._clock() - self._written >= _EVERY:
+        if self._clock() - self._written >= self._every():
             self.write(step + 1)
 
     def write(self, answered: int) -> Bookmark:

@@ -13,18 +13,25 @@ from tidegate.columns.known_ahead import Series
 from tidegate.sequence import Sequence as OpenSequence
 from tidegate.trace import Trace
 
+_WRITES = 50  # files that are written in a second, at most
+
 
 class Keeping:
     """One sequence, and its file, which is kept up to date as its answers are shown."""
 
     def __init__(
-        self, client: Client, sequence: OpenSequence, path: str, answered: int, trace: Trace, series: Series
+        self,
+        client: Client,
+        sequence: OpenSequence,
+        path: str,
+        answered: int,
+        now: Callable[[int], Bookmark],
+        every: Callable[[], float],
     ) -> None:
         self.sequence = sequence
         self.answered = answered
-        now = partial(kept.bookmark, client, sequence, trace=trace, series=series)
         kept.keep(client, sequence, path, now(answered))
-        self._bookmarks = Bookmarks(path, now, sequence.hold)
+        self._bookmarks = Bookmarks(path, now, sequence.hold, every=every)
 
     def shown(self, answer: Answer) -> None:
         self.answered = answer.step + 1
@@ -69,8 +76,12 @@ class Keeper:
             path = kept.file_of(self._path, series) if self._apart else self._path
             if self._apart:
                 Path(self._path).mkdir(exist_ok=True)
-            self._open[series] = Keeping(self._client, sequence, path, answered, self._trace, series)
+            now = partial(kept.bookmark, self._client, sequence, trace=self._trace, series=series)
+            self._open[series] = Keeping(self._client, sequence, path, answered, now, self._every)
         return self._open[series].sequence
+
+    def _every(self) -> float:
+        return max(1.0, len(self._open) / _WRITES)
 
     def _opened(self, series: Series) -> tuple[OpenSequence, int]:
         """A sequence, and how many of its answers were shown."""
