@@ -5,7 +5,6 @@ from stepgraph.rules import (  # noqa: F401 # they put their rules into it
     classical,
     elementwise,
     gathers,
-    images,
     loops,
     picks,
     products,

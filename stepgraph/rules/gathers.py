@@ -1,4 +1,4 @@
-"""Operators that pick elements by an index."""
+"""Operators that pick elements by an index, or between elements by a place."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,7 +8,7 @@ import numpy as np
 from stepgraph.rules.axes import ROWS, Axes, Axis, Time, has_rows, has_time, length, plain, time_of, with_time
 from stepgraph.rules.picks import ROWS_TAKEN, SAYS, UNTOLD, bound, ending, first_steps, this_step
 from stepgraph.rules.size import ITERATION, Size
-from stepgraph.rules.table import Call, put, rearranged, rule, whole
+from stepgraph.rules.table import Call, over, put, rearranged, rule, whole
 from stepgraph.rules.value import COUNTED, Value, broadcast, in_order, joined, mixes_rows, unknown
 
 
@@ -127,3 +127,12 @@ def different(call: Call) -> list[Value]:
         raise unknown("returns as many elements as differ")
     each, all_ = plain(len(set(number.flat))), plain(number.size)
     return [Value((axis,)) for axis in (each, each, all_, each)]
+
+
+@rule("GridSample", says="local where it samples within a step")
+def sampled(call: Call) -> Value:
+    x, grid = call.value(0), call.value(1)
+    over(x, range(2, len(x.axes)), "samples")
+    if x.live and any(whole(axis) is None for axis in x.axes[1:]):
+        raise unknown("samples from an axis of steps or sequences")
+    return joined([x, grid], (x.axes[0] or grid.axes[0], x.axes[1], *grid.axes[1:-1]))

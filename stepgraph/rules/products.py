@@ -1,4 +1,4 @@
-"""Matrix products, in 8 bits too, and attention."""
+"""Matrix products, in 8 bits too, attention, and the positions that it is told."""
 
 from collections.abc import Sequence
 
@@ -109,3 +109,12 @@ def _width(call: Call, q: Value, v: Value) -> Axis:
         return v.axes[-1]
     heads, others = (call.attributes.get(f"{name}_num_heads", 1) for name in ("q", "kv"))
     return plain(width // others * heads)
+
+
+@rule("RotaryEmbedding", says="mixes, as it depends on the number of the step; local within a step")
+def rotated(call: Call) -> Value:
+    x, tables = call.value(0), call.all[1:]
+    if any(table.live for table in tables):
+        raise unknown("takes positions that depend on the data")
+    over(x, [len(x.axes) - 1], "turns pairs of numbers")
+    return joined([x, *tables], x.axes)
