@@ -41,11 +41,12 @@ def told(refused: ModelRefused, finding: Finding | None) -> ModelRefused:
 def at_once(graph: Graph, cells: Sequence[CellNode], known: Interface) -> ModelRefused | None:
     """The refusal of a file that takes so many steps, no more and no fewer, and mixes them; None if it is none."""
     shapes = folding.shapes_of(graph)
-    counts = {shapes[cell.x][cell.time_axis] for cell in cells if shapes.get(cell.x)} - {None, 1}
-    for count in counts:
-        values = dict[str, Value]()
-        for name in graph.inputs.keys() - known.inputs:
-            dims = dims_of(graph.inputs[name])
+    counts = [shapes[cell.x][cell.time_axis] or 1 for cell in cells if shapes.get(cell.x)]
+    for count in {*counts} - {1}:
+        values, given = dict[str, Value](), {n: dims_of(graph.inputs[n]) for n in graph.inputs.keys() - known.inputs}
+        if any(dims.count(count) > 1 for dims in given.values()):
+            continue  # which of them is time is not told
+        for name, dims in given.items():
             axes = [(TIME,) if n == count else (ROWS,) if isinstance(n, str) else plain(n) for n in dims]
             values[name] = Value(tuple(axes), live=True, origin=name)
         found = Reader(graph).values(values)

@@ -11,9 +11,13 @@ import onnxruntime
 import pytest
 
 from server.operations import check
+from stepgraph.cells import operators
 from stepgraph.checking import check as checked
 from stepgraph.errors import ModelRefused
+from stepgraph.graphs.graph import Graph
 from stepgraph.loading import load
+from stepgraph.proving import judgement
+from stepgraph.reading.interface import Interface
 from stepgraph.report import remarks
 from tests.onnx_writer import Layer, Writer
 
@@ -177,6 +181,11 @@ def test_a_file_that_normalises_over_the_steps_that_it_fixes_is_refused_for_that
     path = over_steps("z = LayerNormalization<axis = 1>(x, s)", 7, tmp_path, s=np.ones((7, 4)))
     with pytest.raises(ModelRefused, match=r"it normalises over the steps of a sequence.*takes 7 steps at once"):
         loaded(path)
+
+
+def test_as_many_features_as_steps_are_not_taken_for_steps(tmp_path: Path) -> None:
+    graph = Graph(onnx.load(over_steps("z = Softmax<axis = 2>(x)", 4, tmp_path)))
+    assert judgement.at_once(graph, operators.find(graph), Interface()) is None
 
 
 @pytest.mark.parametrize("axis", [1, 2])
