@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from stepgraph.cells import causal_conv, linear_attention
 from stepgraph.graphs.nodes import attributes
 from stepgraph.rules.axes import Axes, Axis, has_rows, has_time
 from stepgraph.rules.size import Size
@@ -105,8 +106,9 @@ RULES: dict[str, Entry] = {}
 LOCAL = "local in time"
 OWN = "com.microsoft"  # onnxruntime's own operators
 _ALSO_OWN = (  # those that do what the standard's of that name do, where they have no other attributes
-    *("CausalConvWithState", "DequantizeLinear", "GatherND", "Gelu", "GridSample", "LinearAttention", "Pad"),
-    *("QLinearConv", "QuantizeLinear", "Range", "SwiGLU", "Trilu", "Unique"),
+    *("DequantizeLinear", "GatherND", "Gelu", "GridSample", "Pad", "QLinearConv", "QuantizeLinear", "Range", "SwiGLU"),
+    *("Trilu", "Unique"),
+    *(operator.name for cell in (causal_conv, linear_attention) for operator in cell.OPERATORS),
 )
 
 
