@@ -35,7 +35,14 @@ def alike(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _written(g: GraphBuilder, joint: onnx.NodeProto, graph: Graph, shapes: dict[str, folding.Dims]) -> bool:
     axis, cut, rows = attributes(joint)["axis"], _cut(joint.input[1], graph), shapes.get(joint.input[0])
-    if cut is not None and rows is not None and _numbers(cut, graph) == (0, -(rows[axis] or 0), axis, 1):
+    lag = (rows[axis] or 0) if rows is not None else 0
+    wide = shapes.get(cut.input[0]) if cut is not None else None
+    if (
+        cut is not None
+        and wide is not None
+        and _numbers(cut, graph) == (0, -lag, axis, 1)
+        and (wide[axis] or lag) >= lag
+    ):
         whole = g.op("Concat", joint.input[0], cut.input[0], axis=axis)
         g.nodes[-1].name = joint.name or joint.output[0]  # as refusals call it
         g.op_to(joint.output[0], "Slice", whole, *cut.input[1:])

@@ -65,6 +65,12 @@ def test_what_puts_other_than_as_many_rows_before_a_sequence_as_it_takes_off_its
     assert lags.alike(model) is model
 
 
+def test_what_takes_more_off_an_axis_than_it_has_is_left_as_it_is(tmp_path: Path) -> None:
+    model = onnx.load(written(PARTS["lag"], 2, 2, "alone", tmp_path))
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 1
+    assert lags.alike(model) is model
+
+
 def test_rows_of_the_data_that_are_put_before_the_steps_are_what_a_file_is_refused_for(tmp_path: Path) -> None:
     path = written("Concat<axis = 1>(twice, apart)", 1, 1, "alone", tmp_path)
     with pytest.raises(ModelRefused, match="puts rows that depend on the data before or after the steps"):
