@@ -24,7 +24,6 @@ _ROOM = 4 * 2**20  # bytes of all streams that may be on their way to this side
 _MOST_FRAME = PIECE  # bytes that this side puts into one frame, if the client takes frames of any size
 _HEAD = frames.HEAD.size
 _SHORTEST = frames.HEAD_AND_PREFIX.size
-_UNIMPLEMENTED = 12
 _FEW = 100  # pings and credits, that are counted together
 _STREAMS_A_FRAME = 4  # to change the windows of so many costs as much as another frame does
 
@@ -287,8 +286,8 @@ class Codec:
             return self._refuse(block.number, Code.NO_ERROR)
         stream = CallStream(self, block.number, self._first_send_room, self._limits.message)
         self.streams[block.number] = stream
-        if not self._acceptor.begin(stream, request):
-            return stream.finish(_UNIMPLEMENTED, f"there is no method {request.path[:256]}")
+        if (refusal := self._acceptor.begin(stream, request)) is not None:
+            return stream.finish(*refusal)
         if block.ends:
             stream.client_ends()
         return None

@@ -10,6 +10,8 @@ from itertools import islice
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, cast
 
+from grpc import StatusCode
+
 from server.edge.callers import address_of, peer_of
 from server.edge.http2.call import Call
 from server.edge.http2.codec import Codec
@@ -18,6 +20,7 @@ from tidegate.http2.frames import Code, ConnectionFault
 
 if TYPE_CHECKING:
     from server.edge.http2.fields import Request
+    from server.edge.http2.receiver import Refusal
     from server.edge.http2.secure import SecureTransport
     from server.edge.http2.server import Http2Server
     from server.edge.http2.stream import CallStream
@@ -29,6 +32,7 @@ _PIECE = 4_096  # bytes after which the clock is looked at
 _BLOCKS = 4  # blocks of header fields likewise: to begin a call costs as much as a hundred messages
 _ENDS = 100  # calls of a lost connection that end without a break
 _MUCH = 2**16  # bytes that wait for their turn: then no more is read
+_EXHAUSTED, _UNIMPLEMENTED = (status.value[0] for status in (StatusCode.RESOURCE_EXHAUSTED, StatusCode.UNIMPLEMENTED))
 _FULL = 2**20  # bytes that may wait for the socket: then the client is not read either
 
 
@@ -186,15 +190,16 @@ class Connection(asyncio.Protocol):
 
     # Calls ------------------------------------------------------------------------------------------------------------
 
-    def begin(self, stream: CallStream, request: Request) -> bool:
+    def begin(self, stream: CallStream, request: Request) -> Refusal | None:
         """See Acceptor."""
-        handler = self.server.find(request)
-        if handler is None:
-            return False
+        if not self.server.has_room(self.address):
+            return _EXHAUSTED, f"{self.server.options.calls:,} calls of this address are under way, which is the limit"
+        if (handler := self.server.find(request)) is None:
+            return _UNIMPLEMENTED, f"there is no method {request.path[:256]}"
         call = stream.receiver = Call(self, stream, request, handler)
         self._reading = self.server.others
         self.server.begun(call)
-        return True
+        return None
 
     def left(self) -> None:
         """A stream has ended."""

@@ -29,11 +29,14 @@ class Receiver(Protocol):
         """The stream has ended; nothing comes any more. Called once."""
 
 
+Refusal = tuple[int, str]  # a status of gRPC, and its details
+
+
 class Acceptor(Protocol):
     """What is done with a connection's calls."""
 
-    def begin(self, stream: CallStream, request: Request) -> bool:
-        """Sets the stream's receiver. False: there is no such method, and nothing was set."""
+    def begin(self, stream: CallStream, request: Request) -> Refusal | None:
+        """Sets the stream's receiver, or says why not."""
 
     def answered_ping(self) -> None:
         """The client has answered a ping."""
@@ -43,7 +46,7 @@ class Acceptor(Protocol):
 
 
 class _Nobody:
-    """Takes nothing, for a call whose method there is not."""
+    """Takes nothing, for a call that is refused."""
 
     def message(self, data: Buffer, compressed: bool) -> None: ...
     def large(self, size: int) -> None: ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     # connections at a time: a further one is closed at once
     connections: int = 65_536
+    # calls of one address under way, each of which takes about a KiB
+    calls: int = 32_768
     # for messages that are larger than a stream's window: bytes, and of one address
     large_messages: int = 2**30
     large_messages_of_one: int = 64 * 2**20
@@ -74,6 +77,7 @@ class Http2Server:
         self._open: Sockets | None = None
         self._connections: set[Connection] = set()
         self._calls: set[Call] = set()
+        self._calls_of = Counter[str]()  # by address
         self._to_flush: list[Connection] = []
         self._stops = False
         self._fewer = asyncio.Event()  # calls or connections
@@ -178,12 +182,21 @@ class Http2Server:
         self._fewer.set()
         self.ends.take(connection.end_calls)
 
+    def has_room(self, address: str) -> bool:
+        """For a call from there."""
+        return self._calls_of[address] < self.options.calls
+
     def begun(self, call: Call) -> None:
         self._calls.add(call)
+        self._calls_of[call.client.address] += 1
         self.gate.take(call.start)
 
     def ended(self, call: Call) -> None:
         self._calls.discard(call)
+        address = call.client.address
+        self._calls_of[address] -= 1
+        if not self._calls_of[address]:
+            del self._calls_of[address]
         self._fewer.set()
 
     def will_flush(self, connection: Connection) -> None:

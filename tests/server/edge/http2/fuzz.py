@@ -203,10 +203,9 @@ class Ours(Side):
         super().__init__(Limits(message=2**22))
         self.fault = ""
 
-    def begin(self, stream: CallStream, request: Request) -> bool:
+    def begin(self, stream: CallStream, request: Request) -> None:
         stream.receiver = Kept(stream, request)
         self.calls.append(stream.receiver)
-        return True
 
     def take(self, data: bytes) -> None:
         """Raises whatever the codec raises, other than ConnectionFault."""

@@ -132,6 +132,27 @@ async def test_all_kinds_of_calls_are_answered() -> None:
         assert [m async for m in channel.stream_stream("/t.T/Twice")(iter([b"a", b"b"]))] == [b"aa", b"bb"]
 
 
+async def test_the_calls_of_an_address_are_bounded_over_all_its_connections() -> None:
+    own = [("grpc.use_local_subchannel_pool", 1)]
+    async with (
+        serving(calls=2) as (target, _, server),
+        grpc.aio.insecure_channel(target, options=own) as one,
+        grpc.aio.insecure_channel(target, options=own) as another,
+    ):
+        calls = [channel.stream_stream("/t.T/Echo")() for channel in (one, another)]
+        for call in calls:
+            await call.write(b"a")
+            assert await call.read() == b"a"
+        with pytest.raises(grpc.aio.AioRpcError, match="2 calls of this address are under way") as refused:
+            await another.unary_unary("/t.T/Say")(b"x")
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await calls[0].done_writing()
+        assert await calls[0].read() is grpc.aio.EOF
+        assert await calls[0].code() is grpc.StatusCode.OK
+        assert (await another.unary_unary("/t.T/Say")(b"x")).startswith(b"x")
+        assert list(server._calls_of.values()) == [1]
+
+
 async def test_a_client_of_threads_is_answered() -> None:
     async with serving() as (address, _, _server):
 

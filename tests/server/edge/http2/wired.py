@@ -13,6 +13,7 @@ from server.edge.http2.limits import Limits
 
 if TYPE_CHECKING:
     from server.edge.http2.fields import Request
+    from server.edge.http2.receiver import Refusal
     from server.edge.http2.stream import CallStream
 
 METHOD = "/t.T/Echo"
@@ -70,12 +71,12 @@ class Side:
         self.codec = Codec(self, limits or Limits(), self.out.append, lambda: self.now)
         self.codec.begin()
 
-    def begin(self, stream: CallStream, request: Request) -> bool:
+    def begin(self, stream: CallStream, request: Request) -> Refusal | None:
         if request.path != METHOD:
-            return False
+            return 12, f"there is no method {request.path}"
         stream.receiver = Received(stream, request, self._idle)
         self.calls.append(stream.receiver)
-        return True
+        return None
 
     def answered_ping(self) -> None: ...
 
