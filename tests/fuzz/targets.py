@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import numpy as np
 
+from server.edge import fields
 from server.edge.native import requests
 from server.edge.oip import requests as oip_requests
 from server.edge.oip.stubs import grpc_service_pb2 as inference_pb2
@@ -136,11 +137,12 @@ class Calls:
 
     def take(self, data: bytes) -> None:
         with suppress(Refusal):
-            request = requests.parsed(tidegate_pb2.PredictRequest, data)
+            read = fields.cut(tidegate_pb2.PredictRequest, data)
+            request = read.message
             requests.selection(request.trace)
             requests.seed_of(request)
             requests.wants_values(request.encoding)
-            requests.named_inputs(request.inputs)
+            requests.named_inputs(request.inputs, read.beside)
 
 
 class Inference:
