@@ -23,11 +23,12 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from bench.processes.child import free_port
-from tidegate import wire
+from tidegate import Resuming, wire
 from tidegate.messages import reason_name
 from tidegate.v1 import error_pb2, model_pb2, tensor_pb2, tidegate_pb2, tidegate_pb2_grpc
 from tidegate.v1 import sequence_pb2 as pb
 
+AT_ONCE = Resuming(first_wait=0.01, longest_wait=0.05)  # how a client that lost its server comes back
 GATES = {
     model_pb2.CELL_KIND_LSTM: ["input", "forget", "candidate", "output"],
     model_pb2.CELL_KIND_GRU: ["update", "reset", "candidate"],

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 import tidegate
-from tests.tidegate.fake_server import FakeServer, Store, expected
+from tests.tidegate.fake_server import AT_ONCE, FakeServer, Store, expected
 from tidegate.v1 import error_pb2
 
 ROWS = np.random.default_rng(5).normal(size=(12, 2)).astype(np.float32)
-AT_ONCE = tidegate.Resuming(first_wait=0.01, longest_wait=0.05)
 
 
 @pytest.fixture

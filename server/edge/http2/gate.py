@@ -45,8 +45,8 @@ class Gate:
             self._left += 1
 
 
-class Reading:
-    """Of connections of a kind, read or written: those for which a turn has no time left wait for the next one.
+class TurnTime:
+    """For how long connections of a kind are read, or written, in a turn: those that it has no time for wait.
 
     Args:
         most: seconds of a turn.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from server.edge.http2.connection import Connection
-from server.edge.http2.gate import Gate, Reading
+from server.edge.http2.gate import Gate, TurnTime
 from server.edge.http2.large import Rooms
 from server.edge.http2.limits import Limits
 from server.edge.http2.secure import SecureTransport
@@ -68,9 +68,9 @@ class Http2Server:
         self.timers: Timers
         self.gate = Gate(self._later)  # that calls begin and end by
         self.ends = Gate(self._later, 1)  # that lost connections end their calls by, and handshakes go on
-        self.beginners = Reading(_BEGINNING, self._later)  # of connections that have not begun a call yet
-        self.others = Reading(_TURN, self._later)
-        self.writers = Reading(_WRITING, self._later)  # of connections with large messages to write
+        self.beginners = TurnTime(_BEGINNING, self._later)  # of connections that have not begun a call yet
+        self.others = TurnTime(_TURN, self._later)
+        self.writers = TurnTime(_WRITING, self._later)  # of connections with large messages to write
         self._generic: list[Any] = []  # grpc.GenericRpcHandler
         self._found: dict[str, Handler] = {}
         self._sockets: list[socket.socket] = []

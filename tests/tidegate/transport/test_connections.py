@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import tidegate
-from tests.tidegate.fake_server import FakeServer, Store, expected
+from tests.tidegate.fake_server import AT_ONCE, FakeServer, Store, expected
 from tidegate.errors import ConnectionLost
 from tidegate.protocol.conversation import Conversation
 from tidegate.protocol.promise import Promise
@@ -22,20 +22,7 @@ from tidegate.transport.recovery import Pace, Recovery
 from tidegate.v1 import error_pb2
 
 ROWS = np.random.default_rng(9).normal(size=(120, 2)).astype(np.float32)
-AT_ONCE = tidegate.Resuming(first_wait=0.01, longest_wait=0.05)
 PATIENCE = 120  # seconds
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer(store=Store()) as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: FakeServer) -> Iterator[tidegate.Client]:
-    with tidegate.connect(server.address, resuming=AT_ONCE) as connected:
-        yield connected
 
 
 def unforeseen(*_: object) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import tidegate
-from tests.tidegate.fake_server import FakeServer, Store, expected
+from tests.tidegate.fake_server import AT_ONCE, FakeServer, Store, expected
 from tidegate.errors import ConnectionLost
 from tidegate.http2 import frames
 from tidegate.protocol.opening import Order
@@ -24,7 +24,6 @@ from tidegate.transport.socket_stream import SocketStream
 from tidegate.v1 import sequence_pb2
 
 ROWS = np.random.default_rng(5).normal(size=(40, 2)).astype(np.float32)
-AT_ONCE = tidegate.Resuming(first_wait=0.01, longest_wait=0.05)
 BY_GRPC = [("grpc.enable_http_proxy", 0)]
 PATIENCE = 120  # seconds
 MESSAGE = sequence_pb2.StreamRequest(steps=sequence_pb2.Steps(inputs=[{"data": bytes(100_000)}]))

@@ -10,25 +10,12 @@ import numpy as np
 import pytest
 
 import tidegate
-from tests.tidegate.fake_server import FakeServer, Store, expected
+from tests.tidegate.fake_server import FakeServer, expected
 from tidegate.errors import ConnectionLost
 from tidegate.transport.socket_stream import SocketStream
 
 ROWS = np.random.default_rng(6).normal(size=(40, 2)).astype(np.float32)
-AT_ONCE = tidegate.Resuming(first_wait=0.01, longest_wait=0.05)
 PATIENCE = 120  # seconds
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer(store=Store()) as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: FakeServer) -> Iterator[tidegate.Client]:
-    with tidegate.connect(server.address, resuming=AT_ONCE) as connected:
-        yield connected
 
 
 def resting(sequence: tidegate.Sequence) -> SocketStream:
