@@ -4,14 +4,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import grpc
 
 from tidegate.v1 import model_pb2, sequence_pb2, tidegate_pb2, tidegate_pb2_grpc
 
 if TYPE_CHECKING:
-    from bench.client.loop import Call
+    Call: TypeAlias = grpc.aio.StreamStreamCall[sequence_pb2.StreamRequest, sequence_pb2.StreamResponse]
 
 PATIENCE = 60.0  # seconds for the server to start
 

@@ -1,28 +1,16 @@
 """A client's side of a sequence in the words of the Open Inference Protocol; what it sends, and what it waits for."""
 
 from secrets import randbits
-from typing import TYPE_CHECKING
-
-import grpc
 
 from bench.client.traffic import WrongAnswerError, chunks
 from bench.scenario import FEATURES, OUTPUTS, Scenario
 from server.edge.oip.stubs import grpc_service_pb2 as pb
 
-if TYPE_CHECKING:
-    from bench.client.loop import Call
-
-_METHOD = "/inference.GRPCInferenceService/ModelStreamInfer"
-
-
-def stream(channel: grpc.aio.Channel) -> "Call":
-    """Opens a ModelStreamInfer."""
-    serialise, parse = pb.ModelInferRequest.SerializeToString, pb.ModelStreamInferResponse.FromString
-    return channel.stream_stream(_METHOD, serialise, parse)()  # type: ignore[return-value] # other messages, read the same way
-
 
 class InferenceSequence:
     """One sequence, one step or one chunk in a request; see Traffic. Its first request begins it."""
+
+    method = "/inference.GRPCInferenceService/ModelStreamInfer"
 
     def __init__(self, scenario: Scenario, handle: int) -> None:
         self._handle, self._steps = handle, scenario.steps
@@ -35,12 +23,16 @@ class InferenceSequence:
     def opening(self) -> None:
         """See Traffic: nothing is said before."""
 
-    def send(self) -> pb.ModelInferRequest:
+    def send(self) -> bytes:
         """See Traffic."""
         self._request.parameters["sequence_start"].bool_param = not self._sent
         self._request.raw_input_contents[0] = self._chunks[self._sent % len(self._chunks)]
         self._sent += 1
-        return self._request
+        return self._request.SerializeToString()
+
+    def parse(self, message: bytes) -> pb.ModelStreamInferResponse:
+        """See Traffic."""
+        return pb.ModelStreamInferResponse.FromString(message)
 
     def concerned(self, response: pb.ModelStreamInferResponse) -> int:
         """See Traffic."""

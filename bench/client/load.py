@@ -15,27 +15,22 @@ import statistics
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
-import grpc
 import numpy as np
 import numpy.typing as npt
 import uvloop
 
-from bench.client import inference, loop
+from bench.client import loop
 from bench.client.inference import InferenceSequence
-from bench.client.loop import Window
+from bench.client.loop import Loops, Window
+from bench.client.plain import Call, Plain, trusting
 from bench.client.traffic import OneFleet, OneSequence, Traffic, WrongAnswerError
 from bench.figure import Figure
 from bench.processes.processors import Usage
 from bench.processes.worker import Json, work
 from bench.rivals import echo
 from bench.scenario import Scenario
-from tidegate.v1 import model_pb2, sequence_pb2, tidegate_pb2, tidegate_pb2_grpc
-
-if TYPE_CHECKING:
-    from bench.client.loop import Call
+from tidegate.v1 import model_pb2, sequence_pb2, tidegate_pb2
 
 # Seconds that a question may take beyond its window.
 PATIENCE = 30.0
@@ -80,38 +75,37 @@ def limit(question: Json) -> float:
     return PATIENCE + float(question.get("warm", 0)) + float(question.get("length", 0))
 
 
+async def connected(target: Target) -> Plain:
+    """A connection of its own. Raises OSError."""
+    return await Plain.connect(target.port, trusting(target.ca))
+
+
 @asynccontextmanager
-async def connected(target: Target) -> AsyncIterator[grpc.aio.Channel]:
-    """Open a channel of its own."""
-    options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
-    address, credentials = f"127.0.0.1:{target.port}", credentials_of(target)
-    if credentials is None:
-        opened = grpc.aio.insecure_channel(address, options=options)
-    else:
-        opened = grpc.aio.secure_channel(address, credentials, options=options)
-    async with opened as channel:
-        yield channel
-
-
-def credentials_of(target: Target) -> grpc.ChannelCredentials | None:
-    """For a server that speaks TLS."""
-    return grpc.ssl_channel_credentials(Path(target.ca).read_bytes()) if target.ca else None
+async def connections(target: Target, count: int) -> AsyncIterator[list[Plain]]:
+    """So many, cut at the end."""
+    async with AsyncExitStack() as stack:
+        made = []
+        for _ in range(count):
+            made.append(await connected(target))
+            stack.callback(made[-1].close)
+        yield made
 
 
 async def ready(target: Target, models: set[str]) -> bool:
     """Wait a moment for the server, and look at its models if it should have any."""
     try:
-        async with asyncio.timeout(1), connected(target) as channel:
-            await channel.channel_ready()
-            return not models or models <= await served(channel)
-    except TimeoutError:
+        async with asyncio.timeout(1), connections(target, 1) as (connection,):
+            return not models or models <= await served(connection)
+    except (OSError, TimeoutError):
         return False
 
 
-async def served(channel: grpc.aio.Channel) -> set[str]:
+async def served(connection: Plain) -> set[str]:
     """Ask for the models that can be used now."""
-    stub = cast("tidegate_pb2_grpc.TidegateAsyncStub", tidegate_pb2_grpc.TidegateStub(channel))
-    listing = await stub.ListModels(tidegate_pb2.ListModelsRequest())
+    call = connection.begin("/tidegate.v1.Tidegate/ListModels")
+    call.send(tidegate_pb2.ListModelsRequest().SerializeToString())
+    call.end()
+    listing = tidegate_pb2.ListModelsResponse.FromString(await call.next())
     return {model.name for model in listing.models if model.status == model_pb2.MODEL_STATUS_READY}
 
 
@@ -124,22 +118,20 @@ def traffic_of(scenario: Scenario, target: Target) -> list[Traffic]:
     return [OneSequence(scenario, handle, unchecked=bool(target.canned)) for handle in range(scenario.sequences)]
 
 
-@asynccontextmanager
-async def conversation(channel: grpc.aio.Channel, target: Target, traffics: list[Traffic]) -> AsyncIterator["Call"]:
-    """Open a stream and the sequences on it, and close them at the end."""
-    stub = cast("tidegate_pb2_grpc.TidegateAsyncStub", tidegate_pb2_grpc.TidegateStub(channel))
-    call = inference.stream(channel) if isinstance(traffics[0], InferenceSequence) else stub.Stream()
-    try:
-        for traffic in traffics:
-            if (first := greeting(traffic, target)) is not None:
-                await exchange(call, first, "opened", target)
-        yield call
-        for traffic in traffics:
-            if (last := traffic.closing()) is not None:
-                await exchange(call, last, "closed", target)
-        await call.done_writing()
-    finally:
-        call.cancel()
+async def begun(connection: Plain, target: Target, traffics: list[Traffic]) -> Call:
+    """A call, and the sequences on it."""
+    call = connection.begin(traffics[0].method)
+    for traffic in traffics:
+        if (first := greeting(traffic, target)) is not None:
+            await exchange(call, first, "opened", target)
+    return call
+
+
+async def ended(call: Call, target: Target, traffics: list[Traffic]) -> None:
+    """Closes the sequences."""
+    for traffic in traffics:
+        if (last := traffic.closing()) is not None:
+            await exchange(call, last, "closed", target)
 
 
 def greeting(traffic: Traffic, target: Target) -> sequence_pb2.StreamRequest | None:
@@ -147,26 +139,31 @@ def greeting(traffic: Traffic, target: Target) -> sequence_pb2.StreamRequest | N
     return echo.first_message(bytes.fromhex(target.canned)) if target.canned else traffic.opening()
 
 
-async def exchange(call: "Call", request: sequence_pb2.StreamRequest, expected: str, target: Target) -> None:
+async def exchange(call: Call, request: sequence_pb2.StreamRequest, expected: str, target: Target) -> None:
     """Send what opens or closes, and check the answer's kind."""
-    await call.write(request)
-    response = await loop.answer(call)
-    if response.WhichOneof("response") != expected and not target.canned:
+    answer = await call.ask(request.SerializeToString())
+    if target.canned:
+        return
+    response = sequence_pb2.StreamResponse.FromString(answer)
+    if response.WhichOneof("response") != expected:
         raise WrongAnswerError(f"{expected} was expected, got {response}")
 
 
 async def sample(target: Target, scenario: Scenario) -> Json:
     """Show what the server answers to the first messages of the first loop."""
     traffic, outputs = traffic_of(scenario, target)[0], []
-    async with connected(target) as channel, conversation(channel, target, [traffic]) as call:
+    async with connections(target, 1) as (connection,):
+        call = await begun(connection, target, [traffic])
         for _ in range(SAMPLES):
-            await call.write(traffic.send())
+            call.send(traffic.send())
             whole = False
             while not whole:
-                response = await loop.answer(call)
+                answer = await call.next()
+                response = traffic.parse(answer)
                 whole = traffic.take(response)
                 outputs.append(numbers(response))
-    return {"answer": response.SerializeToString().hex(), "outputs": np.concatenate(outputs).tolist()}
+        await ended(call, target, [traffic])
+    return {"answer": answer.hex(), "outputs": np.concatenate(outputs).tolist()}
 
 
 def numbers(response: sequence_pb2.StreamResponse) -> npt.NDArray[np.float32]:
@@ -179,28 +176,19 @@ async def measure(target: Target, scenario: Scenario, warm: float, length: float
     """Open everything, warm up, count for the length of a window, close everything."""
     traffics = traffic_of(scenario, target)
     groups = [traffics] if scenario.layout in ("multiplexed", "bundled") else [[traffic] for traffic in traffics]
-    connections = len(groups) if scenario.layout == "connections" else 1
-    async with AsyncExitStack() as stack:
-        channels = [await stack.enter_async_context(connected(target)) for _ in range(connections)]
-        pairs = zip(itertools.cycle(channels), groups)
-        calls = [await stack.enter_async_context(conversation(channel, target, group)) for channel, group in pairs]
+    async with connections(target, len(groups) if scenario.layout == "connections" else 1) as made:
+        pairs = list(zip(itertools.cycle(made), groups))
+        calls = [await begun(connection, target, group) for connection, group in pairs]
         window = Window(loop.now() + warm, loop.now() + warm + length)
-        async with asyncio.TaskGroup() as tasks:
-            used = tasks.create_task(loop.processors(window, target.pid))
-            loops = [
-                tasks.create_task(run(*pair, window, bundled=scenario.layout == "bundled"))
-                for pair in zip(calls, groups, strict=True)
-            ]
-    return figure(scenario, sorted(second for task in loops for second in task.result()), used.result(), length)
-
-
-async def run(call: "Call", traffics: list[Traffic], window: Window, *, bundled: bool) -> list[float]:
-    """Run the loops of one stream."""
-    if len(traffics) == 1:
-        return await loop.one_by_one(call, traffics[0], window)
-    if bundled:
-        return await loop.together(call, traffics, window)
-    return await loop.side_by_side(call, traffics, window)
+        bundled = scenario.layout == "bundled"
+        loops = [Loops(call, group, window, bundled=bundled) for call, group in zip(calls, groups, strict=True)]
+        for each in loops:
+            each.begin()
+        used = await loop.processors(window, target.pid)
+        await asyncio.gather(*(each.done for each in loops))
+        for call, group in zip(calls, groups, strict=True):
+            await ended(call, target, group)
+    return figure(scenario, sorted(second for each in loops for second in each.took), used, length)
 
 
 def figure(scenario: Scenario, took: list[float], used: Usage, length: float) -> Figure:

@@ -1,21 +1,19 @@
-"""Closed loops over an open call, and the window of time in which they count. They know no server and no message."""
+"""Closed loops over a call, and the window of time in which they count. They know no server and no protocol."""
 
 import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
-import grpc
-
-from bench.client.traffic import Traffic, WrongAnswerError
+from bench.client.plain import Call
+from bench.client.traffic import Traffic
 from bench.processes.processors import Usage, reading, used
+from server.edge.varints import VARINT, tag
 from tidegate.v1 import sequence_pb2
 
-if TYPE_CHECKING:
-    Call: TypeAlias = grpc.aio.StreamStreamCall[sequence_pb2.StreamRequest, sequence_pb2.StreamResponse]
-
 now = time.perf_counter
+MORE = tag(sequence_pb2.StreamRequest, "more", 2)
 
 
 @dataclass(frozen=True)
@@ -26,80 +24,79 @@ class Window:
     end: float
 
 
-async def answer(call: "Call") -> Any:  # noqa: ANN401 # a message of its protocol
-    """Read the next answer; a stream that ends here ends too early."""
-    response = await call.read()
-    if response is grpc.aio.EOF:
-        raise WrongAnswerError(f"the server ended the stream: {await call.code()} {await call.details()}")
-    return response
+class Loops:
+    """The loops of one call. Each sends its next message in the turn that brings the whole answer to its last.
 
+    Attributes:
+        took: the seconds of each message that was answered in the window.
+        done: once the last answer is there; raises what went wrong.
+    """
 
-async def one_by_one(call: "Call", traffic: Traffic, window: Window) -> list[float]:
-    """Send, wait for the whole answer, send the next; give the seconds that each message in the window took."""
-    took = []
-    moment = now()
-    while moment < window.end:
-        sent = moment
-        await call.write(traffic.send())
-        while not traffic.take(await answer(call)):
-            pass
-        moment = now()
-        if window.start <= moment < window.end:
-            took.append(moment - sent)
-    return took
+    def __init__(self, call: Call, traffics: Sequence[Traffic], window: Window, *, bundled: bool) -> None:
+        self.took: list[float] = []
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._call, self._traffics, self._window = call, traffics, window
+        self._parse = traffics[0].parse
+        self._place = traffics[0].concerned if len(traffics) > 1 else _only
+        self._open = len(traffics)
+        self._bundled = bundled
+        call.heard, call.ended = self._bundle_heard if bundled else self._heard, self._fail
 
+    def begin(self) -> None:
+        """Sends the first message of each."""
+        self._sent = [now()] * len(self._traffics)
+        self._send(self._traffics)
 
-async def side_by_side(call: "Call", traffics: Sequence[Traffic], window: Window) -> list[float]:
-    """Do the same for many sequences on one stream; the place of a sequence is its handle."""
-    took, sent, open_loops = [], [now()] * len(traffics), len(traffics)
-    for traffic in traffics:
-        await call.write(traffic.send())
-    while open_loops:
-        response = await answer(call)
-        handle = traffics[0].concerned(response)
-        if not traffics[handle].take(response):
-            continue
-        moment = now()
-        if window.start <= moment < window.end:
-            took.append(moment - sent[handle])
-        if moment >= window.end:
-            open_loops -= 1
-        else:
-            sent[handle] = moment
-            await call.write(traffics[handle].send())
-    return took
+    def _send(self, ready: Sequence[Traffic]) -> None:
+        messages = [traffic.send() for traffic in ready]
+        for message in [bundle(messages)] if self._bundled else messages:
+            self._call.send(message)
 
+    def _heard(self, message: bytes) -> None:
+        """What answers one message."""
+        response = self._parse(message)
+        place = self._place(response)
+        traffic = self._traffics[place]
+        if traffic.take(response) and self._goes_on(place, now()):
+            self._call.send(traffic.send())
 
-async def together(call: "Call", traffics: Sequence[Traffic], window: Window) -> list[float]:
-    """Do the same with a message for all that is ready: what one message answered, the next one asks."""
-    took, sent, open_loops = [], [now()] * len(traffics), len(traffics)
-    await call.write(bundle(traffics))
-    while open_loops:
-        response = await answer(call)
-        moment, ready = now(), []
+    def _bundle_heard(self, message: bytes) -> None:
+        """What answers several; one message asks for the next step of all of them."""
+        response, moment, ready = self._parse(message), now(), []
         for part in (response, *response.more):
-            handle = part.answers.handle
-            if not traffics[handle].take(part):
-                continue
-            if window.start <= moment < window.end:
-                took.append(moment - sent[handle])
-            if moment >= window.end:
-                open_loops -= 1
-            else:
-                sent[handle] = moment
-                ready.append(traffics[handle])
+            place = self._place(part)
+            if self._traffics[place].take(part) and self._goes_on(place, moment):
+                ready.append(self._traffics[place])
         if ready:
-            await call.write(bundle(ready))
-    return took
+            self._send(ready)
+
+    def _goes_on(self, place: int, moment: float) -> bool:
+        """Counts an answer."""
+        if moment >= self._window.end:
+            self._open -= 1
+            if not self._open and not self.done.done():
+                self.done.set_result(None)
+            return False
+        if moment >= self._window.start:
+            self.took.append(moment - self._sent[place])
+        self._sent[place] = moment
+        return True
+
+    def _fail(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
 
 
-def bundle(traffics: Sequence[Traffic]) -> sequence_pb2.StreamRequest:
-    """Put the next message of each into one."""
-    request = sequence_pb2.StreamRequest()
-    request.CopyFrom(traffics[0].send())
-    for traffic in traffics[1:]:
-        request.more.append(traffic.send())
-    return request
+def _only(_: Any) -> int:  # noqa: ANN401 # a message of any protocol
+    return 0
+
+
+def bundle(messages: Sequence[bytes]) -> bytes:
+    """Put messages of the contract into the first of them."""
+    pieces = [messages[0]]
+    for message in messages[1:]:
+        pieces += MORE, VARINT[len(message)], message
+    return b"".join(pieces)
 
 
 async def processors(window: Window, server: int) -> Usage:

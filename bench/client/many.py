@@ -21,7 +21,7 @@ import numpy as np
 import uvloop
 
 from bench.attacks.speech import NONE
-from bench.client.plain import Plain
+from bench.client.plain import Call, Plain
 from bench.client.traffic import rows
 from bench.processes.processors import process_seconds
 from bench.processes.worker import Json, work
@@ -44,30 +44,30 @@ def step(number: int) -> pb.StreamRequest:
     return pb.StreamRequest(steps=pb.Steps(first_step=number, inputs=[ROW], answered=number))
 
 
-def answered(response: pb.StreamResponse) -> pb.StreamResponse:
-    """Raises RuntimeError: it is a refusal."""
+async def ask(call: Call, request: pb.StreamRequest) -> None:
+    """Sends a request and waits for its answer. Raises RuntimeError: it is a refusal."""
+    response = pb.StreamResponse.FromString(await call.ask(request.SerializeToString()))
     if response.HasField("failure"):
         raise RuntimeError(response.failure.error.message)
-    return response
 
 
 class One:
     """A connection with one sequence."""
 
     def __init__(self, plain: Plain) -> None:
-        self._plain, self._step = plain, 0
+        self._plain, self._call, self._step = plain, plain.begin(), 0
 
     @classmethod
     async def open(cls, port: int, model: str) -> "One":
         """Connects, opens, and takes a step."""
         one = cls(await Plain.connect(port))
-        answered(await one._plain.ask(opening(model)))
+        await ask(one._call, opening(model))
         await one.step()
         return one
 
     async def step(self) -> int:
         """One."""
-        answered(await self._plain.ask(step(self._step)))
+        await ask(self._call, step(self._step))
         self._step += 1
         return 1
 
@@ -79,12 +79,12 @@ class Block:
     """A connection with many sequences, which take their steps together."""
 
     def __init__(self, plain: Plain) -> None:
-        self._plain, self._count, self._step = plain, 0, 0
+        self._plain, self._call, self._count = plain, plain.begin(), 0
         self._due = np.zeros(0, np.uint64)  # the next step of each
         self._whole = asyncio.Event()  # nothing is missing, or never comes
         self._missing = 0
         self._error: Exception | None = None
-        plain.heard, plain.ended = self._hear, self._end
+        self._call.heard, self._call.ended = self._hear, self._end
 
     @classmethod
     async def connect(cls, port: int) -> "Block":
@@ -97,7 +97,7 @@ class Block:
     async def grow(self, model: str, count: int) -> None:
         """So many are open afterwards, each after as many steps as it took."""
         if count > self._count:
-            answered(await self._plain.ask(opening(model, self._count, count - self._count)))
+            await ask(self._call, opening(model, self._count, count - self._count))
             fresh = np.arange(self._count, count)
             self._due = np.append(self._due, np.zeros(len(fresh), np.uint64))
             self._count = count
@@ -118,13 +118,14 @@ class Block:
         fleet.inputs.append(wire.encode("", np.resize(rows(0, 1), (len(handles), rows(0, 1).shape[1]))))
         self._missing += len(handles)
         self._whole.clear()
-        self._plain.send(pb.StreamRequest(fleet=fleet))
+        self._call.send(pb.StreamRequest(fleet=fleet).SerializeToString())
         self._due[handles] += np.uint64(1)
         await self._whole.wait()
         if self._error is not None:
             raise self._error
 
-    def _hear(self, response: pb.StreamResponse) -> None:
+    def _hear(self, message: bytes) -> None:
+        response = pb.StreamResponse.FromString(message)
         for each in (response, *response.more):
             if each.HasField("failure"):
                 self._end(RuntimeError(each.failure.error.message))

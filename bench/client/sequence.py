@@ -12,7 +12,7 @@ from tidegate import wire
 from tidegate.v1 import sequence_pb2
 
 if TYPE_CHECKING:
-    from bench.client.loop import Call
+    from bench.client.connection import Call
 
 CHUNK = 1_000
 ROWS = np.random.default_rng(0).standard_normal((CHUNK, FEATURES), dtype=np.float32)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from bench.client.plain import METHOD
 from bench.scenario import FEATURES, OUTPUTS, Scenario
 from tidegate.v1 import sequence_pb2, tensor_pb2
 
@@ -23,11 +24,17 @@ class WrongAnswerError(Exception):
 class Traffic(Protocol):
     """One closed loop: `send`, then `take` until it says that the answer is whole."""
 
+    # The method of its protocol.
+    method: str
+
     def opening(self) -> sequence_pb2.StreamRequest | None:
         """Open what is needed."""
 
-    def send(self) -> Any:  # noqa: ANN401 # a message of its protocol
-        """Give the next message; it is reused, so it must be written before the next call."""
+    def send(self) -> bytes:
+        """Give the next message."""
+
+    def parse(self, message: bytes) -> Any:  # noqa: ANN401 # a message of its protocol
+        """Read an answer."""
 
     def concerned(self, response: Any) -> int:  # noqa: ANN401 # likewise
         """Which of the loops on a stream an answer is for."""
@@ -61,6 +68,8 @@ def closing(handle: int, count: int) -> sequence_pb2.StreamRequest:
 class OneSequence:
     """One sequence, one step or one chunk in a message."""
 
+    method = METHOD
+
     def __init__(self, scenario: Scenario, handle: int, *, unchecked: bool = False) -> None:
         self._scenario, self._handle, self._unchecked = scenario, handle, unchecked
         self._chunks = list(chunks(scenario.steps, handle))
@@ -74,13 +83,17 @@ class OneSequence:
         """See Traffic."""
         return opening(self._scenario, self._handle, 1)
 
-    def send(self) -> sequence_pb2.StreamRequest:
+    def send(self) -> bytes:
         """See Traffic."""
         self._steps.first_step = self._sent
         self._steps.answered = self._answered
         self._tensor.data = self._chunks[self._sent // self._scenario.steps % len(self._chunks)]
         self._sent += self._scenario.steps
-        return self._request
+        return self._request.SerializeToString()
+
+    def parse(self, message: bytes) -> sequence_pb2.StreamResponse:
+        """See Traffic."""
+        return sequence_pb2.StreamResponse.FromString(message)
 
     def concerned(self, response: sequence_pb2.StreamResponse) -> int:
         """See Traffic."""
@@ -110,6 +123,8 @@ def chunks(steps: int, seed: int) -> Iterator[bytes]:
 class OneFleet:
     """One step of each of many sequences in a message."""
 
+    method = METHOD
+
     def __init__(self, scenario: Scenario) -> None:
         self._scenario, self._count = scenario, scenario.sequences
         self._rows = fleet_rows(scenario.sequences)
@@ -123,13 +138,17 @@ class OneFleet:
         """See Traffic."""
         return opening(self._scenario, 0, self._count)
 
-    def send(self) -> sequence_pb2.StreamRequest:
+    def send(self) -> bytes:
         """See Traffic."""
         self._step += 1
         self._fleet.steps = np.full(self._count, self._step, "<u8").tobytes()
         self._tensor.data = self._rows[self._step % PERIOD]
         self._missing[:] = True
-        return self._request
+        return self._request.SerializeToString()
+
+    def parse(self, message: bytes) -> sequence_pb2.StreamResponse:
+        """See Traffic."""
+        return sequence_pb2.StreamResponse.FromString(message)
 
     def concerned(self, _response: sequence_pb2.StreamResponse) -> int:
         """See Traffic."""

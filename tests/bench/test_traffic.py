@@ -6,6 +6,10 @@ from bench.scenario import FEATURES, OUTPUTS, Scenario
 from tidegate.v1 import sequence_pb2, tensor_pb2
 
 
+def sent(traffic: OneSequence | OneFleet) -> sequence_pb2.StreamRequest:
+    return sequence_pb2.StreamRequest.FromString(traffic.send())
+
+
 def output(count: int) -> tensor_pb2.Tensor:
     return tensor_pb2.Tensor(name="y", shape=(count, OUTPUTS), data=bytes(4 * OUTPUTS * count))
 
@@ -24,15 +28,15 @@ def fleet_answers(handles: list[int], step: int) -> sequence_pb2.StreamResponse:
 def test_a_sequence_sends_its_rows_in_order_under_their_step_numbers() -> None:
     sequence = OneSequence(Scenario(32, 8), handle=7)
     for step in range(3):
-        steps = sequence.send().steps
+        steps = sent(sequence).steps
         assert (steps.handle, steps.first_step) == (7, step)
         assert steps.inputs[0].data == rows(7, 3)[step].tobytes()
 
 
 def test_chunks_go_on_where_the_rows_begin_again() -> None:
     sequence = OneSequence(Scenario(32, 1, steps=20), handle=0)
-    sent = b"".join(sequence.send().steps.inputs[0].data for _ in range(7))
-    assert sent == rows(0, 140).tobytes()
+    data = b"".join(sent(sequence).steps.inputs[0].data for _ in range(7))
+    assert data == rows(0, 140).tobytes()
 
 
 @pytest.mark.parametrize("wrong", [answers(1, 0), answers(0, 1), sequence_pb2.StreamResponse()])
@@ -52,7 +56,7 @@ def test_the_answer_to_a_chunk_is_whole_when_its_last_part_is_there() -> None:
 
 def test_the_answer_to_a_fleet_is_whole_when_every_sequence_has_its_row() -> None:
     fleet = OneFleet(Scenario(32, 5, "fleet"))
-    assert len(fleet.send().fleet.inputs[0].data) == 4 * 5 * FEATURES
+    assert len(sent(fleet).fleet.inputs[0].data) == 4 * 5 * FEATURES
     assert not fleet.take(fleet_answers([4, 0], 0))
     assert fleet.take(fleet_answers([1, 2, 3], 0))
 
