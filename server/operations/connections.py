@@ -16,9 +16,10 @@ log = logging.getLogger(__name__)
 _WANTED = 65_536  # descriptors
 _OWN = 192  # descriptors that are kept for the store, files of models, the log and the page of metrics
 _SLACK = 2**20  # bytes by which a message may be too large and is still refused in a sentence, not by gRPC
+_CALL = 2**16 + 2**14 + 2**12  # bytes that one may take unasked: its window, its header fields, and what it is here
 _KEEPALIVE = 30_000  # ms of silence after which a client is asked whether it is there
 _PING = 10_000  # ms that it has to answer
-_ADDRESSES = 4  # so many may have as many large messages under way as one may
+_ADDRESSES = 4  # so many may have as many calls and large messages under way as one may
 _LONGEST_IDLE = 600_000  # ms without a call, after which a connection is closed; clients connect again by themselves
 
 
@@ -69,9 +70,12 @@ def transport(settings: Settings, shares_port: bool, tls: Certificates | None) -
 
 def http2_options(settings: Settings) -> Options:
     most = settings.max_message_bytes + _SLACK
+    calls = max(settings.most_streams, settings.address_bytes // _CALL)
     return Options(
         limits=Limits(message=most, streams=settings.most_streams),
         connections=most_connections(),
+        calls=_ADDRESSES * calls,
+        calls_of_one=calls,
         large_messages=_ADDRESSES * settings.address_bytes,
         large_messages_of_one=settings.address_bytes,
         silent_seconds=settings.silent_seconds,

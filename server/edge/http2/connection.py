@@ -193,7 +193,7 @@ class Connection(asyncio.Protocol):
     def begin(self, stream: CallStream, request: Request) -> Refusal | None:
         """See Acceptor."""
         if not self.server.has_room(self.address):
-            return _EXHAUSTED, f"{self.server.options.calls:,} calls of this address are under way, which is the limit"
+            return _EXHAUSTED, "as many calls of this address are under way as it may have; end some, or wait for them"
         if (handler := self.server.find(request)) is None:
             return _UNIMPLEMENTED, f"there is no method {request.path[:256]}"
         call = stream.receiver = Call(self, stream, request, handler)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _TURN = 0.002  # seconds of a turn of the loop in which connections are read
 _BEGINNING = 0.0005  # seconds likewise, of those that have not begun a call yet
 _WRITING = 0.001  # seconds likewise, in which large messages are written
+_FEW = 16  # calls that an address may have under way, however many addresses have some
 _LAST_BYTES = 1.0  # seconds in which clients may read what was said last, when the server stops
 
 
@@ -37,8 +38,9 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     # connections at a time: a further one is closed at once
     connections: int = 65_536
-    # calls of one address under way, each of which takes about a KiB
-    calls: int = 32_768
+    # calls under way of all addresses, in equal parts, and at most of one
+    calls: int = 12_288
+    calls_of_one: int = 3_072
     # for messages that are larger than a stream's window: bytes, and of one address
     large_messages: int = 2**30
     large_messages_of_one: int = 64 * 2**20
@@ -183,8 +185,10 @@ class Http2Server:
         self.ends.take(connection.end_calls)
 
     def has_room(self, address: str) -> bool:
-        """For a call from there."""
-        return self._calls_of[address] < self.options.calls
+        """For a call from there. Once all have as many as may be, who has few is still not refused."""
+        options, of = self.options, self._calls_of
+        part = options.calls // (len(of) + (address not in of)) if len(self._calls) < options.calls else 0
+        return of[address] < min(options.calls_of_one, max(part, _FEW))
 
     def begun(self, call: Call) -> None:
         self._calls.add(call)

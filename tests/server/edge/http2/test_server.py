@@ -23,6 +23,7 @@ from tidegate.http2 import frames
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 NUMBERS = np.arange(2**22, dtype="<f8")  # 32 MiB
 QUICK = {"silent_seconds": 0.2, "keepalive_seconds": 0.1, "ping_seconds": 0.1}
@@ -135,7 +136,7 @@ async def test_all_kinds_of_calls_are_answered() -> None:
 async def test_the_calls_of_an_address_are_bounded_over_all_its_connections() -> None:
     own = [("grpc.use_local_subchannel_pool", 1)]
     async with (
-        serving(calls=2) as (target, _, server),
+        serving(calls_of_one=2) as (target, _, server),
         grpc.aio.insecure_channel(target, options=own) as one,
         grpc.aio.insecure_channel(target, options=own) as another,
     ):
@@ -143,7 +144,7 @@ async def test_the_calls_of_an_address_are_bounded_over_all_its_connections() ->
         for call in calls:
             await call.write(b"a")
             assert await call.read() == b"a"
-        with pytest.raises(grpc.aio.AioRpcError, match="2 calls of this address are under way") as refused:
+        with pytest.raises(grpc.aio.AioRpcError, match="as many calls of this address") as refused:
             await another.unary_unary("/t.T/Say")(b"x")
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         await calls[0].done_writing()
@@ -151,6 +152,45 @@ async def test_the_calls_of_an_address_are_bounded_over_all_its_connections() ->
         assert await calls[0].code() is grpc.StatusCode.OK
         assert (await another.unary_unary("/t.T/Say")(b"x")).startswith(b"x")
         assert list(server._calls_of.values()) == [1]
+
+
+async def test_addresses_share_the_calls_of_all_and_who_has_few_is_not_refused_because_others_have_many(
+    tmp_path: Path,
+) -> None:
+    """Two addresses: one of IPv4, and a Unix socket."""
+    server = Http2Server(Options(calls=40, calls_of_one=40))
+    server.add_generic_rpc_handlers((Service().handlers(),))
+    server.bind_path(str(tmp_path / "socket"))
+    port = server.bind("127.0.0.1", 0)
+    await server.start()
+    open_: dict[str, list[Any]] = {"many": [], "few": []}
+    async with (
+        grpc.aio.insecure_channel(f"127.0.0.1:{port}") as many,
+        grpc.aio.insecure_channel(f"unix:{tmp_path}/socket") as few,
+    ):
+
+        async def taken(who: str, count: int) -> int:
+            channel = many if who == "many" else few
+            for taken in range(count):
+                try:
+                    await channel.unary_unary("/t.T/Say")(b"x")
+                except grpc.aio.AioRpcError as refused:
+                    assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+                    return taken
+                call = channel.stream_stream("/t.T/Echo")()
+                await call.write(b"a")
+                assert await call.read() == b"a"
+                open_[who].append(call)
+            return count
+
+        assert await taken("many", 50) == 40  # nobody else is there
+        assert await taken("few", 50) == 16
+        for call in open_["many"][:36]:
+            await call.done_writing()
+            assert await call.code() is grpc.StatusCode.OK
+        assert await taken("few", 50) == 4  # its half
+        assert await taken("many", 50) == 16  # and the other's
+    await server.stop(0)
 
 
 async def test_a_client_of_threads_is_answered() -> None:
