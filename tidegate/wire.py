@@ -95,7 +95,10 @@ def decode(tensor: Tensor, data: bytes | memoryview | None = None) -> Array:
     Raises WireError: WRONG_TYPE (an unknown type, or elements that do not fit it), WRONG_SHAPE (a negative axis,
     or too many axes), WRONG_SIZE (more or fewer elements than the shape says), MALFORMED (both `data` and `values`).
     """
-    shape = tuple(tensor.shape)
+    axes = tensor.shape
+    if len(axes) > MAX_AXES:
+        raise WireError(REASON_WRONG_SHAPE, f"{_label(tensor)} has {len(axes)} axes; {MAX_AXES} is the limit")
+    shape = tuple(axes)
     layout = _LAYOUTS.get((tensor.type, shape))
     if layout is not None and not tensor.values:
         dtype, size = layout
@@ -107,8 +110,8 @@ def decode(tensor: Tensor, data: bytes | memoryview | None = None) -> Array:
 
 def _decoded(tensor: Tensor, shape: tuple[int, ...], data: bytes | memoryview) -> Array:
     dtype = dtype_of(tensor.type)
-    if len(shape) > MAX_AXES or min(shape, default=0) < 0:
-        raise WireError(REASON_WRONG_SHAPE, _wrong_shape(tensor, shape))
+    if min(shape, default=0) < 0:
+        raise WireError(REASON_WRONG_SHAPE, f"{_label(tensor)} has a negative axis in its shape {list(shape)}")
     count = math.prod(shape)
     if tensor.values:
         return _shaped(tensor, _from_values(tensor, dtype, count), shape)
@@ -156,12 +159,6 @@ def _check_whole(tensor: Tensor, values: NDArray[np.float64], dtype: DType) -> N
         raise WireError(
             REASON_WRONG_TYPE, f"{_label(tensor)} is {dtype.name} and holds {odd:g}; whole numbers {low} to {high} fit"
         )
-
-
-def _wrong_shape(tensor: Tensor, shape: tuple[int, ...]) -> str:
-    if len(shape) > MAX_AXES:
-        return f"{_label(tensor)} has {len(shape)} axes; {MAX_AXES} is the limit"
-    return f"{_label(tensor)} has a negative axis in its shape {list(shape)}"
 
 
 def _wrong_size(tensor: Tensor, dtype: DType, elements: int, size: int = 0) -> str:

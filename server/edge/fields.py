@@ -24,7 +24,7 @@ Beside = Mapping[bytes, memoryview]
 SMALL = 2**16  # bytes: a message of so many is read in a few ms, whatever it holds
 _LARGE = 2**18  # bytes of a value: to copy it takes a tenth of a millisecond
 _MARK = 16  # bytes that nobody can guess
-_MOST = 12_288  # fields that are looked at one by one
+_MOST = 5_120  # fields that are looked at one by one: some milliseconds
 _BESIDE = 64  # fields of a message beside those that it is split by
 _MOST_ALIKE = 2**17  # elements of lists
 _FEW_ALIKE = 64  # fields that are compared at first
@@ -122,10 +122,12 @@ class _Look:
         """Counts the fields of the message at this place, and of the messages in it; its bytes without large values."""
         if depth > _DEEPEST or end > len(self._data):
             raise IndexError
-        fields, parts, done = _fields(kind), list[Buffer](), at  # all up to `done` is in the parts
+        data, fields, parts, done = self._data, _fields(kind), list[Buffer](), at  # all up to `done` is in the parts
         while at < end:
-            self._count(0)
-            begin, (tag, start, at) = at, _field(self._data, at)
+            self._fields += 1
+            if self._fields > _MOST:
+                raise _too_many()
+            begin, (tag, start, at) = at, _field(data, at)
             if tag & 7 != _LENGTH:
                 continue
             size = at - start
@@ -135,8 +137,10 @@ class _Look:
             elif bytes_ and size > _LARGE and at <= end:
                 value = [self._put_beside(start, at)]
             else:
-                alike = self._alike(begin, start, at, end)
-                self._count(alike * (max(size, 1) if weight else 1))
+                alike = self._alike(begin, start, at, end) if at < end and data[at] == data[begin] else 1
+                self._elements += alike * (max(size, 1) if weight else 1)
+                if self._elements > _MOST_ALIKE:
+                    raise _too_many()
                 at = begin + alike * (at - begin)
                 continue
             if (left := sum(map(len, value))) < size:
@@ -151,12 +155,6 @@ class _Look:
         mark = secrets.token_bytes(_MARK)
         self.beside[mark] = self._view[start:end]
         return mark
-
-    def _count(self, elements: int) -> None:
-        self._fields += not elements
-        self._elements += elements
-        if self._fields > _MOST or self._elements > _MOST_ALIKE:
-            raise _too_many()
 
     def _alike(self, begin: int, start: int, body: int, end: int) -> int:
         """How many fields of the same number and length follow each other here."""
@@ -180,6 +178,9 @@ def _too_many() -> OverLimit:
 
 def _field(data: Buffer, at: int) -> tuple[int, int, int]:
     """The tag of the field at this place, where its value begins, and where it ends. Raises IndexError."""
+    tag, number = data[at], data[at + 1]
+    if tag < 0x80 and tag & 7 == _LENGTH and number < 0x80:  # nearly always
+        return tag, at + 2, at + 2 + number
     tag, start = _varint(data, at)
     number, end = _varint(data, start)
     match tag & 7:
@@ -207,11 +208,9 @@ def _varint(data: Buffer, at: int) -> tuple[int, int]:
 
 
 @cache
-def _fields(kind: Descriptor) -> Mapping[int, tuple[Descriptor | None, bool, bool]]:
+def _fields(of: Descriptor) -> Mapping[int, tuple[Descriptor | None, bool, bool]]:
     """By number: the message that a field holds, whether an element of its list may take one byte, if it is bytes."""
-    fixed = FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FIXED32, FieldDescriptor.TYPE_FIXED64
-    text = FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES
-    return {
-        f.number: (f.message_type, f.type not in (*fixed, *text), f.type == FieldDescriptor.TYPE_BYTES)
-        for f in kind.fields
-    }
+    kind = FieldDescriptor
+    fixed = kind.TYPE_FLOAT, kind.TYPE_DOUBLE, kind.TYPE_FIXED32, kind.TYPE_FIXED64
+    text = kind.TYPE_STRING, kind.TYPE_BYTES
+    return {f.number: (f.message_type, f.type not in (*fixed, *text), f.type == kind.TYPE_BYTES) for f in of.fields}

@@ -69,8 +69,14 @@ class Limits:
 
     def fault(self, x: Array) -> Fault:
         """The first number of rows [N, *row] that may not be sent; one of them is there."""
-        row, *place = np.argwhere(~(self._fitting(x, self._bounds) if self.bounded else np.isfinite(x)))[0].tolist()
-        value = x[(row, *place)]
+        rows = max(1, _AT_ONCE // max(1, prod(self._row)))
+        for first in range(0, len(x), rows):  # what is looked at ends with the first part that has one
+            part = x[first : first + rows]
+            fits = self._fitting(part, self._for_many) if self.bounded else np.isfinite(part)
+            if not fits.all():
+                break
+        row, *place = map(int, np.unravel_index(np.argmin(fits), fits.shape))
+        value, row = part[(row, *place)], first + row
         at = int(np.ravel_multi_index(place, self._row)) % max(1, len(self._columns)) if place else 0
         column = self._columns[at] if self._columns else None
         where = f"row {row}, " + (f"element {place}" if column is None else f"column '{column.name}'")

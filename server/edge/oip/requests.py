@@ -9,6 +9,7 @@ import numpy as np
 
 from server.edge.fields import Beside, Buffer, Cut, cut
 from server.edge.oip.stubs import grpc_service_pb2 as pb
+from server.edge.varints import packed
 from server.errors import BadInput, OverLimit, Reason, Refusal, UnknownModel
 from server.runtime.input_check import Named
 from stepgraph.rewriting.ports import Port
@@ -160,13 +161,14 @@ def _shapes(row: Sequence[int]) -> str:
 
 
 def _inputs(request: pb.ModelInferRequest, beside: Beside) -> Named:
-    inputs, raw = request.inputs, [beside.get(x, x) if beside else x for x in request.raw_input_contents]
+    inputs, given = request.inputs, request.raw_input_contents
     if len(inputs) > _MOST:
         raise OverLimit(f"{len(inputs)} inputs came; {_MOST} is the limit")
-    if raw and len(raw) != len(inputs):
-        raise BadInput(f"{len(raw)} raw contents came for {len(inputs)} inputs", Reason.MALFORMED)
-    if not raw:
+    if given and len(given) != len(inputs):
+        raise BadInput(f"{len(given)} raw contents came for {len(inputs)} inputs", Reason.MALFORMED)
+    if not given:
         return [(tensor.name, _typed(tensor)) for tensor in inputs]
+    raw = [beside.get(x, x) if beside else x for x in given]
     return [(tensor.name, _raw(tensor, data)) for tensor, data in zip(inputs, raw, strict=True)]
 
 
@@ -194,29 +196,37 @@ def _typed(tensor: pb.ModelInferRequest.InferInputTensor) -> np.ndarray:
     values = getattr(tensor.contents, field)
     if len(values) != count:
         raise _wrong_size(tensor, f"{len(values)} values", str(count))
-    if field in _AS_IN_MEMORY:  # on the wire they follow each other: nothing is made of each
-        tensor.contents.DiscardUnknownFields()  # so that the numbers are the last bytes
-        packed = tensor.contents.SerializeToString()
-        flat = np.frombuffer(packed, dtype, count, len(packed) - count * dtype.itemsize)
-        return _shaped(tensor, flat, shape)
-    try:
-        return _shaped(tensor, np.array(values, dtype), shape)
-    except OverflowError as error:
-        raise BadInput(f"input '{tensor.name:.64}': {error}", Reason.WRONG_TYPE) from None
+    tensor.contents.DiscardUnknownFields()  # so that the numbers are the last bytes: an object is made of none
+    written = tensor.contents.SerializeToString()
+    if field in _AS_IN_MEMORY or not count:
+        return _shaped(tensor, np.frombuffer(written, dtype, count, len(written) - count * dtype.itemsize), shape)
+    whole = packed(written).view(np.int64 if dtype.kind == "i" else np.uint64)
+    bounds = np.iinfo(dtype)
+    if (least := whole.min()) < bounds.min or (most := whole.max()) > bounds.max:
+        odd = least if least < bounds.min else most
+        raise BadInput(
+            f"input '{tensor.name:.64}' is {tensor.datatype} and holds {odd}; {bounds.min} to {bounds.max} fit",
+            Reason.WRONG_TYPE,
+        )
+    return _shaped(tensor, whole.astype(dtype), shape)
 
 
 def _described(tensor: pb.ModelInferRequest.InferInputTensor) -> tuple[np.dtype[Any], tuple[int, ...], int]:
     """The type, the shape and how many numbers that is."""
     if "shared_memory_region" in tensor.parameters:
         raise Refusal("this server takes inputs in messages, not by shared memory", Reason.MALFORMED)
-    dtype, shape = TYPES.get(tensor.datatype), tuple(tensor.shape)
+    dtype, shape = TYPES.get(tensor.datatype), tuple(tensor.shape[: _MOST_AXES + 1])
     if dtype is None:
         raise BadInput(
             f"input '{tensor.name:.64}' is {tensor.datatype[:20]!r}; expected one of {', '.join(TYPES)}",
             Reason.WRONG_TYPE,
         )
     if len(shape) > _MOST_AXES or min(shape, default=0) < 0:
-        raise BadInput(f"input '{tensor.name:.64}' has the shape {list(shape)[:_MOST_AXES]}", Reason.WRONG_SHAPE)
+        raise BadInput(
+            f"input '{tensor.name:.64}' has the shape {list(shape)[:_MOST_AXES]}; "
+            f"up to {_MOST_AXES} axes of 0 or more may be",
+            Reason.WRONG_SHAPE,
+        )
     return dtype, shape, prod(shape)
 
 

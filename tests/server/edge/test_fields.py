@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from server.edge import fields
 from server.edge.dialect import Bundle
 from server.edge.fields import Beside, Cut, check_fields, cut
 from server.edge.native import requests
@@ -196,3 +197,19 @@ def test_what_is_looked_at_is_in_proportion_to_a_message_whose_fields_change_the
     data = message.SerializeToString()
     check_fields(data, StreamRequest)
     assert sum(looked) < 64 * len(data)
+
+
+@pytest.mark.parametrize("kind", ["inputs", "outputs", "parameters"])
+def test_a_few_thousand_fields_are_looked_at_one_by_one_and_no_more(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    field = fields._field
+    monkeypatch.setattr(fields, "_field", lambda data, at: looked.append(at) or field(data, at))
+    message = pb.ModelInferRequest()
+    for number in range(20_000):
+        if kind == "parameters":
+            message.parameters[f"{number}"].bool_param = True
+        else:
+            getattr(message, kind).add(name="a" * (number % 7))
+    with pytest.raises(OverLimit, match="too many fields"):
+        check_fields(message.SerializeToString(), pb.ModelInferRequest)
+    assert len(looked) < 6_000

@@ -75,3 +75,15 @@ def test_columns_of_a_row_of_two_axes_are_its_last_axis_or_all_its_numbers(count
     assert limits.hold(np.array([[[9, 1], [9, 1]]], np.float32))
     assert not limits.hold(np.array([[[9, 1], [9, 2]]], np.float32))
     assert limits.hold(np.array([[[9, 2], [9, 1]]], np.float32)) == (count == 4)
+
+
+def test_a_number_that_may_not_be_sent_is_found_without_a_look_at_what_comes_after_it() -> None:
+    rows = np.tile(np.array([60, 1, 3], np.float32), (100_000, 1))
+    rows[10_000, 2] = NAN
+    looked: list[int] = []
+    limits = Limits("x", (3,), F4, Legend((TEMP, Column("wind", categories=("", "NW")), Column("p"))))
+    fitting = limits._fitting
+    limits._fitting = lambda x, bounds: looked.append(len(x)) or fitting(x, bounds)  # type: ignore[method-assign]
+    assert "row 10000, column 'p'" in limits.fault(rows).sentence
+    assert sum(looked) < 20_000
+    assert "row 10000, element [2]" in Limits("x", (3,), F4).fault(rows).sentence
