@@ -64,6 +64,7 @@ FORMS = {
 # A column of which so many values are numbers (or times) was meant to be one. Readings that fit none of the first so
 # many values are not tried on the others: a time takes twenty times as long as a number.
 MEANT, FIRST = 0.9, 1000
+LIKELIEST = 5  # readings: numbers, and times as %ISO. The many others are tried where none of these fits every value
 # Eight digits are a date only in a column that is called one; a year before this one was written with two digits.
 DIGITS, DATED, FIRST_YEAR = "%Y%m%d", ("date", "time", "day"), 1000
 
@@ -139,34 +140,33 @@ def column_of(database: duckdb.DuckDBPyConnection, name: str, kind: str, delimit
 
 def column_of_texts(database: duckdb.DuckDBPyConnection, name: str, delimiter: str) -> Column:
     """The kind that all values of a column of texts have; texts if none does."""
-    text = meaning(name, sorted(NOTHING))
-    given, best, readable, others = best_reading(database, text, readings_of(name, text, delimiter))
+    source = f"(select {meaning(name, sorted(NOTHING))} as text from {TABLE})"
+    given, best, readable, others = best_reading(database, source, readings_of(name, "text", delimiter))
     if best and readable == given:
-        read = numbers if best.kind == "number" else times
-        utc_N = in_utc(database, text, best, given)
-        return Column(name, best.kind, read(database, best.expression), note=best.note, form=best.form, utc_N=utc_N)
+        values = (numbers if best.kind == "number" else times)(database, best.expression, source)
+        utc_N = in_utc(database, source, best, given)
+        return Column(name, best.kind, values, note=best.note, form=best.form, utc_N=utc_N)
     meant = best and readable + others >= MEANT * given
-    odd = first_odd(database, text, best) if best and meant else None
+    odd = first_odd(database, source, best) if best and meant else None
     return Column(name, "text", texts(database, meaning(name, sorted(NAMELESS))), odd=odd)
 
 
 def in_utc(
-    database: duckdb.DuckDBPyConnection, text: str, reading: Reading, given: int
+    database: duckdb.DuckDBPyConnection, source: str, reading: Reading, given: int
 ) -> NDArray[np.datetime64] | None:
     """Times in UTC, if each of the texts says its offset from it."""
-    if reading.form == "%ISO" and counts(database, TABLE, f"case when {fits(text, OFFSET)} then 1 end") == [given]:
-        return times(database, f"cast(cast({text} as timestamptz) as timestamp)")
-    return times(database, reading.expression) if reading.kind == "time" and says_utc(reading.form) else None
+    if reading.form == "%ISO" and counts(database, source, f"case when {fits('text', OFFSET)} then 1 end") == [given]:
+        return times(database, "cast(cast(text as timestamptz) as timestamp)", source)
+    return times(database, reading.expression, source) if reading.kind == "time" and says_utc(reading.form) else None
 
 
 def best_reading(
-    database: duckdb.DuckDBPyConnection, text: str, readings: Sequence[Reading]
+    database: duckdb.DuckDBPyConnection, source: str, readings: Sequence[Reading]
 ) -> tuple[int, Reading | None, int, int]:
     """How many texts there are, the reading that fits most of them, how many, and how many other times there are."""
-    first = f"(select * from {TABLE} where {text} is not null limit {FIRST})"
-    _, *fit = counts(database, first, text, *(reading.expression for reading in readings))
-    tried = [reading for reading, count in zip(readings, fit, strict=True) if count]
-    given, *readable = counts(database, TABLE, text, *(reading.expression for reading in tried))
+    given, tried, readable = readable_in(database, source, readings[:LIKELIEST])
+    if given not in readable:
+        given, tried, readable = readable_in(database, source, readings)
     if not tried:
         return given, None, 0, 0
     most = int(np.argmax(readable))
@@ -174,6 +174,17 @@ def best_reading(
         count for reading, count in zip(tried, readable, strict=True) if reading.kind == tried[most].kind == "time"
     )
     return given, tried[most], readable[most], max(times - readable[most], 0)
+
+
+def readable_in(
+    database: duckdb.DuckDBPyConnection, source: str, readings: Sequence[Reading]
+) -> tuple[int, list[Reading], list[int]]:
+    """How many texts there are, the readings that fit some of the first ones, and how many of all each of them fits."""
+    first = f"(select * from {source} where text is not null limit {FIRST})"
+    fit = counts(database, first, *(reading.expression for reading in readings))
+    tried = [reading for reading, count in zip(readings, fit, strict=True) if count]
+    given, *readable = counts(database, source, "text", *(reading.expression for reading in tried))
+    return given, tried, readable
 
 
 def counts(database: duckdb.DuckDBPyConnection, source: str, *expressions: str) -> list[int]:
@@ -221,9 +232,9 @@ def as_time(text: str, form: str) -> str:
     return f"case when year({read}) >= {FIRST_YEAR} then {read} end"
 
 
-def first_odd(database: duckdb.DuckDBPyConnection, text: str, reading: Reading) -> Odd:
+def first_odd(database: duckdb.DuckDBPyConnection, source: str, reading: Reading) -> Odd:
     """The first value that a reading does not fit."""
-    numbered = f"select row_number() over () - 1 as row, {text} as text, {reading.expression} as value from {TABLE}"
+    numbered = f"select row_number() over () - 1 as row, text, {reading.expression} as value from {source}"
     row, value = database.execute(
         f"select row, text from ({numbered}) where text is not null and value is null order by row limit 1"
     ).fetchall()[0]
@@ -241,25 +252,25 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def numbers(database: duckdb.DuckDBPyConnection, expression: str) -> NDArray[np.float64]:
+def numbers(database: duckdb.DuckDBPyConnection, expression: str, source: str = TABLE) -> NDArray[np.float64]:
     """An expression's values as numbers, NaN where there is none or it is infinite."""
-    values = np.ma.filled(fetched(database, expression).astype(np.float64), np.nan)
+    values = np.ma.filled(fetched(database, expression, source).astype(np.float64), np.nan)
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def times(database: duckdb.DuckDBPyConnection, expression: str) -> NDArray[np.datetime64]:
+def times(database: duckdb.DuckDBPyConnection, expression: str, source: str = TABLE) -> NDArray[np.datetime64]:
     """An expression's values as times."""
-    return np.ma.filled(fetched(database, expression).astype("datetime64[us]"), np.datetime64("NaT"))
+    return np.ma.filled(fetched(database, expression, source).astype("datetime64[us]"), np.datetime64("NaT"))
 
 
 def texts(database: duckdb.DuckDBPyConnection, expression: str) -> NDArray[Any]:
     """An expression's values as texts, None where there is none."""
-    values = fetched(database, expression)
+    values = fetched(database, expression, TABLE)
     found: NDArray[Any] = np.array(np.ma.getdata(values), dtype=object)
     found[np.ma.getmaskarray(values)] = None
     return found
 
 
-def fetched(database: duckdb.DuckDBPyConnection, expression: str) -> Any:  # noqa: ANN401 - masked or not
+def fetched(database: duckdb.DuckDBPyConnection, expression: str, source: str) -> Any:  # noqa: ANN401 - masked or not
     """One expression for every row, in the rows' order."""
-    return database.execute(f"select {expression} as value from {TABLE}").fetchnumpy()["value"]
+    return database.execute(f"select {expression} as value from {source}").fetchnumpy()["value"]
