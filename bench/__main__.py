@@ -42,7 +42,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--hidden", action="append", type=int, choices=HIDDEN_SIZES, help="only this hidden size; same")
     parser.add_argument("--without", action="append", default=[], choices=get_args(Server))
     parser.add_argument("--rounds", type=int, help="rounds of each comparison (default: 5; 3 if quick)")
-    parser.add_argument("--seconds", type=float, help="length of a window (default: 1; 0.6 if quick)")
+    parser.add_argument("--seconds", type=float, help="length of a window (default: 1; 0.5 if quick)")
     parser.add_argument("--beside", type=checkout, metavar="DIR", help="another checkout, measured in the same rounds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every round to this file")
     return parser.parse_args(given)
@@ -67,8 +67,8 @@ def planned(options: argparse.Namespace) -> list[Comparison]:
 
 def paced(options: argparse.Namespace) -> Pace:
     """Choose how long it is measured."""
-    rounds, length = (3, 0.6) if options.quick else (5, 1.0)
-    return Pace(rounds=options.rounds or rounds, length=options.seconds or length)
+    rounds, warm, length = (3, 0.2, 0.5) if options.quick else (5, 0.3, 1.0)
+    return Pace(rounds=options.rounds or rounds, warm=warm, length=options.seconds or length)
 
 
 def measure(

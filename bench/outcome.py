@@ -55,6 +55,16 @@ def latency(figure: Figure) -> float:
     return figure.median
 
 
+def processor(figure: Figure) -> float:
+    """Seconds of the server's processor time a step."""
+    return figure.server / figure.steps_per_second
+
+
+def client(figure: Figure) -> float:
+    """The same of the client's."""
+    return figure.client / figure.steps_per_second
+
+
 def find(outcomes: Iterable[Outcome], *contestants: Contestant) -> Outcome | None:
     """Find where these were measured side by side."""
     return next((outcome for outcome in outcomes if outcome.has(*contestants)), None)

@@ -15,17 +15,14 @@ ECHOES: tuple[Server, ...] = ("echo", "compiled")  # these are told what to answ
 OURS: tuple[Server, ...] = (*IN_BOTH, "grpcio", "secure")
 
 SECTIONS = (
-    "single",
-    "multiplexed",
     "connections",
-    "least",
+    "multiplexed",
+    "streams",
     "transports",
-    "tls",
     "protocols",
     "chunks",
     "fleets",
     "survival",
-    "bare",
     "traces",
 )
 CONCURRENCY = (1, 16, 48, 64, 256)
@@ -74,56 +71,59 @@ def full(hidden_sizes: Sequence[int] = HIDDEN_SIZES, sections: Sequence[str] = S
 
 def of_size(hidden: int) -> Iterator[Comparison]:
     """Plan everything for one hidden size."""
-    yield from single(hidden)
+    for count in CONCURRENCY:
+        yield apart(hidden, count)
     for count in CONCURRENCY[1:]:
         yield shared(hidden, count)
-    apart = Scenario(hidden, 64, "connections")
-    yield compared("connections", "64 sequences, a connection each", apart, (*ECHOES, "afternoon", "tidegate"))
-    yield from ways("least", hidden, ("least", "tidegate"))
-    yield from ways("transports", hidden, ("grpcio", "tidegate"))
-    yield from ways("tls", hidden, ("tidegate", "secure"))
+    streams = Scenario(hidden, 64)
+    yield compared("streams", "64 sequences, a stream each on one connection", streams, (*ECHOES, "tidegate"))
+    yield from transports(hidden)
     yield from protocols(hidden)
     yield from chunks(hidden)
     yield from fleets(hidden)
     yield from survival(hidden)
-    bare = tuple(Local("loop", hidden, batch) for batch in (1, 16, 64))
-    yield Comparison("bare", f"hidden {hidden}: onnxruntime alone", bare)
     engines = tuple(Local("engine", hidden, 64, traces) for traces in (False, True))
     yield Comparison("traces", f"hidden {hidden}: the engine alone, without and with traces", engines)
 
 
-def single(hidden: int) -> Iterator[Comparison]:
-    """Plan single steps, a stream for each sequence."""
-    for count in CONCURRENCY:
-        plain = Scenario(hidden, count)
-        title = "1 sequence" if count == 1 else f"{count} sequences"
-        comparison = compared("single", title, plain, (*ECHOES, "afternoon", "least", "tidegate"))
-        yield traced(comparison, plain)
+def apart(hidden: int, count: int) -> Comparison:
+    """Plan single steps, a connection for each sequence."""
+    plain = connected(hidden, count)
+    title = f"{count} sequences, a connection each" if count > 1 else "1 sequence"
+    everyone = compared("connections", title, plain, (*ECHOES, "afternoon", "least", "tidegate", "secure"))
+    return beside_bare(traced(everyone, plain), count)
+
+
+def connected(hidden: int, count: int) -> Scenario:
+    """Single steps, a connection for each sequence."""
+    return Scenario(hidden, count, "connections" if count > 1 else "streams")
 
 
 def shared(hidden: int, count: int) -> Comparison:
     """Plan single steps of sequences that share a stream, as those of one client do, beside a stream for each."""
-    apart, one_stream, bundled = (Scenario(hidden, count, layout) for layout in ("streams", "multiplexed", "bundled"))
-    contestants = (
-        Wire("echo", apart),
-        Wire("afternoon", apart),
-        Wire("afternoon", one_stream),
-        Wire("tidegate", one_stream),
-        Wire("tidegate", bundled),
-    )
-    return Comparison("multiplexed", f"hidden {hidden}: {count} sequences on one stream", contestants)
+    streams, one_stream, bundled = (Scenario(hidden, count, layout) for layout in ("streams", "multiplexed", "bundled"))
+    title = f"{count} sequences on one stream"
+    everyone = compared("multiplexed", title, one_stream, (*ECHOES, "afternoon", "least", "tidegate", "secure"))
+    more = Wire("echo", streams), Wire("afternoon", streams), Wire("least", bundled), Wire("tidegate", bundled)
+    everyone = replace(everyone, contestants=(*everyone.contestants, *more))
+    return beside_bare(traced(everyone, one_stream), count)
 
 
-def ways(section: str, hidden: int, servers: Sequence[Server]) -> Iterator[Comparison]:
-    """Plan Tidegate beside the least that can be done, over each of its transports, or in clear and with TLS."""
+def beside_bare(comparison: Comparison, batch: int) -> Comparison:
+    """Add onnxruntime alone to a comparison."""
+    hidden = next(c.scenario.hidden for c in comparison.contestants if isinstance(c, Wire))
+    return replace(comparison, contestants=(*comparison.contestants, Local("loop", hidden, batch)))
+
+
+def transports(hidden: int) -> Iterator[Comparison]:
+    """Plan Tidegate over each of its transports."""
     for title, scenario in (
         ("1 sequence", Scenario(hidden, 1)),
-        ("16 sequences, a connection each", Scenario(hidden, 16, "connections")),
         ("64 sequences, a connection each", Scenario(hidden, 64, "connections")),
         ("64 sequences on one stream", Scenario(hidden, 64, "multiplexed")),
         ("64 sequences on one stream, bundled", Scenario(hidden, 64, "bundled")),
     ):
-        yield compared(section, title, scenario, servers)
+        yield compared("transports", title, scenario, ("grpcio", "tidegate"))
 
 
 def protocols(hidden: int) -> Iterator[Comparison]:
@@ -156,7 +156,7 @@ def fleets(hidden: int) -> Iterator[Comparison]:
 
 def survival(hidden: int) -> Iterator[Comparison]:
     """Plan what it costs that sequences outlive their server."""
-    for layout, title in (("streams", "a stream each"), ("bundled", "one stream")):
+    for layout, title in (("connections", "a connection each"), ("bundled", "one stream")):
         scenario = Scenario(hidden, 64, cast("Layout", layout))
         contestants = tuple(Wire(server, scenario) for server in ("forgetful", "tidegate", "diligent"))
         yield Comparison(
@@ -172,8 +172,8 @@ def compared(section: str, title: str, scenario: Scenario, servers: Sequence[Ser
 
 def traced(comparison: Comparison, plain: Scenario) -> Comparison:
     """Add Tidegate with every trace to a comparison."""
-    with_traces = Scenario(plain.hidden, plain.sequences, plain.layout, plain.steps, traces=True)
-    return Comparison(comparison.section, comparison.title, (*comparison.contestants, Wire("tidegate", with_traces)))
+    with_traces = Wire("tidegate", replace(plain, traces=True))
+    return replace(comparison, contestants=(*comparison.contestants, with_traces))
 
 
 def without(comparisons: Sequence[Comparison], servers: Sequence[str]) -> list[Comparison]:

@@ -7,7 +7,7 @@ from itertools import groupby
 from rich.console import Console
 from rich.table import Table
 
-from bench.outcome import Measure, Outcome, latency, messages, steps
+from bench.outcome import Measure, Outcome, client, latency, messages, processor, steps
 from bench.plan import Contestant, Wire
 from bench.processes.machine import describe
 from bench.scenario import Scenario
@@ -64,20 +64,14 @@ def sections(outcomes: Sequence[Outcome]) -> list[Table]:
 
 
 def section(name: str, outcomes: Sequence[Outcome]) -> Table:
-    """Draw the table of one section; ratios are to the first contestant of each comparison."""
+    """Draw the table of one section.
+
+    Ratios are to the first contestant of each comparison. `us`: processor time a step; `others`: processors that
+    everything else on the machine uses meanwhile.
+    """
     table = Table(title=name, title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("")
-    for heading in (
-        "messages/s",
-        "steps/s",
-        "ratio",
-        "median ms",
-        "p99 ms",
-        "server us",
-        "client cores",
-        "server",
-        "others",
-    ):
+    for heading in ("messages/s", "steps/s", "ratio", "median ms", "p99 ms", "server us", "client us", "others"):
         table.add_column(heading, justify="right")
     for outcome in outcomes:
         table.add_row(outcome.comparison.title, style="dim")
@@ -95,11 +89,10 @@ def cells(outcome: Outcome, contestant: Contestant) -> list[str]:
     reference = outcome.comparison.contestants[0]
     ratio = "1" if contestant == reference else f"{outcome.ratio(contestant, reference, steps):.2f}"
     rates = [f"{median(messages):,.0f}", f"{median(steps):,.0f}", ratio, f"{median(latency) * 1e3:.3f}"]
+    server, others = f"{median(processor) * 1e6:.1f}", f"{median(lambda f: f.others):.2f}"
     if not isinstance(contestant, Wire):
-        return [*rates, "", "", "", f"{median(lambda f: f.server):.2f}", f"{median(lambda f: f.others):.2f}"]
-    shares = (f"{median(share):.2f}" for share in (lambda f: f.client, lambda f: f.server, lambda f: f.others))
-    step = f"{median(lambda f: f.server / f.steps_per_second) * 1e6:.0f}"  # processor time that a step takes
-    return [*rates, f"{median(lambda f: f.p99) * 1e3:.3f}", step, *shares]
+        return [*rates, "", server, "", others]
+    return [*rates, f"{median(lambda f: f.p99) * 1e3:.3f}", server, f"{median(client) * 1e6:.1f}", others]
 
 
 def beside(outcomes: Sequence[Outcome]) -> Table:

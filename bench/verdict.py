@@ -1,11 +1,11 @@
 """The limits that Tidegate's speed is held to, each a ratio of two contestants of one comparison. Pure values."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from bench.outcome import Measure, Outcome, find, latency, messages, steps
-from bench.plan import FLEET, Comparison, Contestant, Local, Wire
+from bench.outcome import Measure, Outcome, find, latency, messages, processor, steps
+from bench.plan import FLEET, Comparison, Contestant, Local, Server, Wire, connected
 from bench.scenario import HIDDEN_SIZES, Scenario
 
 
@@ -44,11 +44,24 @@ class Verdict:
         return apart if self.limit.kind == "at least" else -apart
 
 
-def alone(hidden: int) -> Limit:
+def alone(hidden: int, bound: float = 1.0) -> Limit:
     """Whoever is alone must not pay for the batcher."""
     one = Scenario(hidden, 1)
     sentence = f"1 sequence, hidden {hidden}: median latency, Tidegate / afternoon"
-    return Limit(sentence, Wire("tidegate", one), Wire("afternoon", one), latency, "at most", 1.0)
+    return Limit(sentence, Wire("tidegate", one), Wire("afternoon", one), latency, "at most", bound)
+
+
+def promises(scenario: Scenario, layout: str) -> Limit:
+    """What Tidegate promises must cost little beside the least that can be done."""
+    sentence = f"{layout}, hidden {scenario.hidden}: server's time a step, Tidegate / the least"
+    return Limit(sentence, Wire("tidegate", scenario), Wire("least", scenario), processor, "at most", 1.3)
+
+
+def costs(what: str, over: Wire, under: Server, bound: float) -> Limit:
+    """What is taken in addition must cost little beside what a step costs without."""
+    without = Wire(under, replace(over.scenario, traces=False))
+    sentence = f"64 sequences, a connection each, hidden 128: server's time a step, {what}"
+    return Limit(sentence, over, without, processor, "at most", bound)
 
 
 def batched() -> Limit:
@@ -93,7 +106,25 @@ def traces() -> Limit:
     return Limit(sentence, seen, unseen, steps, "at least", 0.9)
 
 
-LIMITS = (batched(), bundled(), carried(), *(alone(hidden) for hidden in HIDDEN_SIZES), fleet(), kept(), traces())
+MANY = connected(128, 64)
+LIMITS = (
+    batched(),
+    bundled(),
+    carried(),
+    *(alone(hidden) for hidden in HIDDEN_SIZES),
+    alone(128, 0.6),
+    fleet(),
+    kept(),
+    traces(),
+    promises(Scenario(128, 1), "1 sequence"),
+    promises(connected(128, 16), "16 sequences, a connection each"),
+    promises(MANY, "64 sequences, a connection each"),
+    promises(Scenario(128, 64, "multiplexed"), "64 sequences on one stream"),
+    promises(Scenario(128, 64, "bundled"), "64 sequences on one stream, bundled"),
+    costs("with traces / without", Wire("tidegate", replace(MANY, traces=True)), "tidegate", 1.15),
+    costs("checkpoints in SQLite / none", Wire("tidegate", MANY), "forgetful", 1.05),
+    costs("TLS / clear", Wire("secure", MANY), "tidegate", 1.5),
+)
 
 
 def decide(outcomes: Sequence[Outcome]) -> list[Verdict]:

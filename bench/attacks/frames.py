@@ -9,7 +9,8 @@ from itertools import repeat
 
 import hpack
 
-from bench.attacks.speech import METHOD, Attack
+from bench.attacks.speech import Attack
+from bench.client.traffic import METHOD
 
 SECONDS = 3.0  # that an attack takes, if the server does not end its connection
 CROWD = 1_000  # connections that say nothing

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 
+from bench.client.traffic import METHOD
 from bench.scenario import FEATURES, model_name
 from tidegate import wire
 from tidegate.v1 import sequence_pb2 as pb
@@ -27,7 +28,6 @@ CROWD = 10_000
 QUIET = 1.0  # seconds
 IDLE = 2.0  # seconds without a step after which the server parks a sequence
 NONE = pb.TraceSelection(none=True)
-METHOD = "/tidegate.v1.Tidegate/Stream"
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 Attack = Callable[[int], Awaitable[None]]  # takes the server's port

@@ -20,8 +20,8 @@ from typing import Any
 import grpc
 import uvloop
 
-from bench.attacks.speech import METHOD, MODEL, NONE, UNLIMITED, heard
-from bench.client.traffic import rows
+from bench.attacks.speech import MODEL, NONE, UNLIMITED, heard
+from bench.client.traffic import METHOD, rows
 from bench.processes.worker import Json, work
 from tidegate import wire
 from tidegate.v1 import sequence_pb2 as pb

@@ -22,7 +22,7 @@ import uvloop
 
 from bench.attacks.speech import NONE
 from bench.client.plain import Call, Plain
-from bench.client.traffic import rows
+from bench.client.traffic import METHOD, rows
 from bench.processes.processors import process_seconds
 from bench.processes.worker import Json, work
 from server.operations.connections import raise_descriptors
@@ -55,7 +55,7 @@ class One:
     """A connection with one sequence."""
 
     def __init__(self, plain: Plain) -> None:
-        self._plain, self._call, self._step = plain, plain.begin(), 0
+        self._plain, self._call, self._step = plain, plain.begin(METHOD), 0
 
     @classmethod
     async def open(cls, port: int, model: str) -> "One":
@@ -79,7 +79,7 @@ class Block:
     """A connection with many sequences, which take their steps together."""
 
     def __init__(self, plain: Plain) -> None:
-        self._plain, self._call, self._count = plain, plain.begin(), 0
+        self._plain, self._call, self._count = plain, plain.begin(METHOD), 0
         self._due = np.zeros(0, np.uint64)  # the next step of each
         self._whole = asyncio.Event()  # nothing is missing, or never comes
         self._missing = 0

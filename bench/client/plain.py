@@ -14,7 +14,6 @@ import hpack
 from tidegate.http2 import call_fields, frames
 from tidegate.http2.frames import HEAD, HEAD_AND_PREFIX, U32
 
-METHOD = "/tidegate.v1.Tidegate/Stream"
 HOST = "127.0.0.1"
 PREFIX = 5  # bytes of a message before its own
 WINDOW = 2**22  # bytes that the server may send before it gets credit for them
@@ -66,8 +65,8 @@ class Plain(asyncio.Protocol):
         self._port = transport.get_extra_info("peername")[1]
         transport.write(BEGIN)
 
-    def begin(self, path: str = METHOD) -> "Call":
-        """Another call."""
+    def begin(self, path: str) -> "Call":
+        """Another call; `path` is its method."""
         encoder = hpack.Encoder()
         encoder.header_table_size = 0  # nothing is indexed
         block = encoder.encode(call_fields.request(path, f"{HOST}:{self._port}", (), self._secure))

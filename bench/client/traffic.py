@@ -4,15 +4,16 @@ It knows the contract and no network: the loop that sends and reads is in load.p
 """
 
 from collections.abc import Iterator
+from itertools import cycle
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from bench.client.plain import METHOD
 from bench.scenario import FEATURES, OUTPUTS, Scenario
 from tidegate.v1 import sequence_pb2, tensor_pb2
 
+METHOD = "/tidegate.v1.Tidegate/Stream"
 # How many different rows a sequence sends before it begins again.
 PERIOD = 50
 
@@ -72,6 +73,7 @@ class OneSequence:
 
     def __init__(self, scenario: Scenario, handle: int, *, unchecked: bool = False) -> None:
         self._scenario, self._handle, self._unchecked = scenario, handle, unchecked
+        self._places = cycle(range(scenario.sequences))  # an echo answers in the order in which it is asked
         self._chunks = list(chunks(scenario.steps, handle))
         self._request = sequence_pb2.StreamRequest()
         self._steps = self._request.steps
@@ -97,7 +99,7 @@ class OneSequence:
 
     def concerned(self, response: sequence_pb2.StreamResponse) -> int:
         """See Traffic."""
-        return response.answers.handle
+        return next(self._places) if self._unchecked else response.answers.handle
 
     def take(self, response: sequence_pb2.StreamResponse) -> bool:
         """See Traffic."""

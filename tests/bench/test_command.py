@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.verdict import LIMITS
+
 
 def printed(command: str, *statuses: int) -> str:
     """What `python -m` and the rest of a command print, which ends with one of these statuses."""
@@ -22,12 +24,12 @@ def test_the_command_prints_a_table_the_verdict_and_a_file(tmp_path: Path) -> No
     table = printed(f"bench --only traces --hidden 128 --rounds 1 --seconds 0.1 --json {file}", 0, 1)
     assert "engine, batch 64, traces" in table
     assert "\x1b" not in table
-    assert len(json.loads(file.read_text())["verdict"]) == 9
+    assert len(json.loads(file.read_text())["verdict"]) == len(LIMITS)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_every_process_is_gone_when_the_command_is_interrupted(how: signal.Signals) -> None:
-    options = ["--only", "single", "--hidden", "32", "--without", "tidegate", "--without", "compiled"]
+    options = ["--only", "connections", "--hidden", "32", "--without", "tidegate", "--without", "compiled"]
     with subprocess.Popen([sys.executable, "-m", "bench", *options], stdout=subprocess.DEVNULL) as command:
         children = children_of(command)
         command.send_signal(how)

@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from bench.client.plain import BEGIN, WINDOW, Plain, StreamEndedError, trusting
+from bench.client.traffic import METHOD
 from bench.rivals.echo import METHOD as NAME
 from bench.rivals.echo import SERVICE
 from server.edge.certificates import Certificates
@@ -56,7 +57,7 @@ async def ours(secure: Callable[[], ssl.SSLContext] | None = None) -> AsyncItera
 async def test_calls_of_one_connection_carry_messages_larger_than_any_window(server: Any) -> None:  # noqa: ANN401
     async with server() as port:
         connection = await Plain.connect(port)
-        calls = [connection.begin() for _ in range(3)]
+        calls = [connection.begin(METHOD) for _ in range(3)]
         for call in calls:
             call.send(b"small")
             call.send(LARGE)
@@ -70,7 +71,7 @@ async def test_calls_of_one_connection_carry_messages_larger_than_any_window(ser
 async def test_an_ended_call_says_why_and_others_go_on(server: Any) -> None:  # noqa: ANN401
     async with server() as port:
         connection = await Plain.connect(port)
-        refused, other = connection.begin(), connection.begin()
+        refused, other = connection.begin(METHOD), connection.begin(METHOD)
         with pytest.raises(StreamEndedError, match="RESOURCE_EXHAUSTED that is enough"):
             await refused.ask(b"refuse")
         assert await other.ask(b"and you?") == b"and you?"
@@ -78,7 +79,7 @@ async def test_an_ended_call_says_why_and_others_go_on(server: Any) -> None:  # 
         with pytest.raises(StreamEndedError, match="lost"):
             await other.next()
         with pytest.raises(StreamEndedError, match="lost"):
-            await connection.begin().next()
+            await connection.begin(METHOD).next()
 
 
 async def test_a_call_passes_over_tls_to_a_server_that_shows_the_certificate_it_is_told(tmp_path: Path) -> None:
@@ -86,7 +87,7 @@ async def test_a_call_passes_over_tls_to_a_server_that_shows_the_certificate_it_
     certificates = Certificates(authority.files())
     async with ours(lambda: certificates.current.context) as port:
         connection = await Plain.connect(port, trusting(str(authority.file)))
-        assert await connection.begin().ask(LARGE) == LARGE
+        assert await connection.begin(METHOD).ask(LARGE) == LARGE
         connection.close()
         with pytest.raises(ssl.SSLError):
             await Plain.connect(port, trusting(str(Authority(tmp_path / "another").file)))
@@ -130,7 +131,7 @@ def test_pings_and_settings_are_answered(plain: Plain, wire: Wire) -> None:
 
 
 def test_what_is_sent_in_answer_to_one_read_is_one_write(plain: Plain, wire: Wire) -> None:
-    first, second = plain.begin(), plain.begin()
+    first, second = plain.begin(METHOD), plain.begin(METHOD)
     first.heard, second.heard = first.send, second.send
     wire.written.clear()
     plain.data_received(message(1, b"a") + message(3, b"b") + message(1, b"c"))
@@ -139,7 +140,7 @@ def test_what_is_sent_in_answer_to_one_read_is_one_write(plain: Plain, wire: Wir
 
 def test_a_message_that_comes_in_pieces_is_heard_once_it_is_whole(plain: Plain) -> None:
     heard = list[bytes]()
-    plain.begin().heard = heard.append
+    plain.begin(METHOD).heard = heard.append
     data = message(1, b"first")[frames.HEAD.size :] + message(1, b"second")[frames.HEAD.size :]
     pieces = b"".join(frames.frame(frames.DATA, 0, 1, data[at : at + 3]) for at in range(0, len(data), 3))
     for at in range(len(pieces)):
@@ -149,7 +150,7 @@ def test_a_message_that_comes_in_pieces_is_heard_once_it_is_whole(plain: Plain) 
 
 def test_no_more_is_sent_than_a_server_has_room_for(plain: Plain, wire: Wire) -> None:
     plain.data_received(frames.settings({frames.INITIAL_WINDOW: 20}))
-    call = plain.begin()
+    call = plain.begin(METHOD)
     wire.written.clear()
     call.send(bytes(30))  # 35 bytes with what goes before a message
     assert sent(wire) == 20
@@ -165,7 +166,7 @@ def test_no_more_is_sent_than_a_server_has_room_for(plain: Plain, wire: Wire) ->
 
 def test_calls_share_the_room_of_their_connection(plain: Plain, wire: Wire) -> None:
     plain.data_received(frames.settings({frames.INITIAL_WINDOW: 10 * frames.WINDOW}))
-    calls = plain.begin(), plain.begin()
+    calls = plain.begin(METHOD), plain.begin(METHOD)
     wire.written.clear()
     for call in calls:
         call.send(bytes(frames.WINDOW - 5))
@@ -185,7 +186,7 @@ def sent(wire: Wire) -> int:
 
 
 def test_a_server_gets_credit_for_what_it_sent(plain: Plain, wire: Wire) -> None:
-    plain.begin().heard = lambda _: None
+    plain.begin(METHOD).heard = lambda _: None
     wire.written.clear()
     for _ in range(WINDOW // 2 // frames.FRAME_SIZE):
         plain.data_received(message(1, bytes(frames.FRAME_SIZE - 5)))

@@ -13,7 +13,7 @@ from bench.processes.rig import Pace, Rig, compare
 from bench.rivals import compiled
 from bench.scenario import Scenario
 
-SHORT = Pace(rounds=2, warm=0.05, length=0.2)
+SHORT = Pace(rounds=2, warm=0.05, length=0.5)
 
 
 @pytest.fixture(scope="module")
