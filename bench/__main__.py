@@ -21,7 +21,7 @@ from bench import fairness, plan, report, verdict, weights
 from bench.outcome import Outcome
 from bench.plan import Comparison, Server
 from bench.processes import exports, machine
-from bench.processes.child import RigError
+from bench.processes.child import RigError, checkout
 from bench.processes.rig import Pace, Rig
 from bench.rivals import compiled
 from bench.scenario import HIDDEN_SIZES
@@ -46,14 +46,6 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--beside", type=checkout, metavar="DIR", help="another checkout, measured in the same rounds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every round to this file")
     return parser.parse_args(given)
-
-
-def checkout(given: str) -> Path:
-    """Take the folder of another checkout from the command line."""
-    folder = Path(given).resolve()
-    if not (folder / "server" / "__main__.py").exists():
-        raise argparse.ArgumentTypeError(f"{given} is no checkout of Tidegate")
-    return folder
 
 
 def planned(options: argparse.Namespace) -> list[Comparison]:

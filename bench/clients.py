@@ -1,18 +1,15 @@
 """Python to Python: what a step costs our clients, over a connection of their own and over gRPC's channel.
 
 One server, the two ways in turns: one sequence, and many, each stepped by a task or a thread of its own; two LSTM
-layers of 128, no trace.
+layers of 128, no trace. `--beside DIR`: instead of the channel, the client and the server of another checkout.
 """
 
 import argparse
-import asyncio
 import statistics
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -20,19 +17,16 @@ from rich.table import Table
 
 from bench import report
 from bench.client.connection import ready
-from bench.client.traffic import rows
 from bench.processes import exports
-from bench.processes.child import Child, free_port
+from bench.processes.cache import Cache
+from bench.processes.child import Child, checkout, free_port
 from bench.scenario import model_name
-from tidegate import AsyncClient, Client
 
-HIDDEN, WARM = 128, 0.3  # WARM: seconds before what counts
-Options = tuple[tuple[str, Any], ...]
-WAYS: dict[str, Options] = {
-    "gRPC's channel": (("grpc.enable_http_proxy", 0),),  # any option of gRPC has its channel taken
-    "own connection": (),
-}
-ROWS = rows(0, 50)
+MODEL = model_name(128)
+ROOT = Path(__file__).parents[1]
+WALKER = ROOT / "bench" / "client" / "walker.py"
+CHANNEL = (("grpc.enable_http_proxy", 0),)  # any option of gRPC has its channel taken
+LOADS = (("asyncio", 1), ("asyncio", 64), ("threads", 1), ("threads", 16))
 
 
 @dataclass(frozen=True)
@@ -43,65 +37,37 @@ class Figures:
     median: float
     used: float
 
-    @classmethod
-    def of(cls, took: list[float], elapsed: float, used: float) -> "Figures":
-        return cls(len(took) / elapsed, statistics.median(took) * 1e3, used / len(took) * 1e6)
+
+class Way:
+    """A client in a process of its own, and the server that it asks."""
+
+    def __init__(self, walker: Child, port: int, options: tuple[tuple[str, Any], ...] = ()) -> None:
+        self._walker, self._asked = walker, {"port": port, "model": MODEL, "options": options}
+
+    def measure(self, kind: str, count: int, seconds: float) -> Figures:
+        """One window."""
+        return Figures(**self._walker.ask({"ask": kind, "count": count, "seconds": seconds, **self._asked}))
 
 
-async def tasks(port: int, options: Options, count: int, seconds: float) -> Figures:
-    """A client for asyncio."""
-    took = list[float]()
-    async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(AsyncClient(f"127.0.0.1:{port}", options=options))
-        opened = [
-            await stack.enter_async_context(client.sequence(model_name(HIDDEN), trace=False)) for _ in range(count)
-        ]
-        for length in (WARM, seconds):
-            took.clear()
-            began, used = time.perf_counter(), time.process_time()
-            await asyncio.gather(*(_walk(sequence, began + length, took) for sequence in opened))
-            elapsed, used = time.perf_counter() - began, time.process_time() - used
-    return Figures.of(took, elapsed, used)
+def opened(stack: ExitStack, cache: Cache, folder: Path, name: str) -> tuple[Child, int]:
+    """A client of a checkout, and the port of its server."""
+    port = free_port()
+    store = ["--port", str(port), "--store", f"sqlite:{cache.store(name)}"]
+    command = ["server", "--models", str(cache.models), "--cache", "off", *store]
+    stack.enter_context(Child(f"the server of {folder}", command, cache.log(name), folder))
+    walker = stack.enter_context(Child(f"the client of {folder}", [str(WALKER)], cache.log(f"{name}-walker"), folder))
+    uvloop.run(ready(port, MODEL))
+    return walker, port
 
 
-async def _walk(sequence: Any, ends: float, took: list[float]) -> None:  # noqa: ANN401 - an AsyncSequence
-    number = 0
-    while (sent := time.perf_counter()) < ends:
-        await sequence.step(ROWS[number % len(ROWS)])
-        took.append(time.perf_counter() - sent)
-        number += 1
+def ways(stack: ExitStack, cache: Cache, beside: Path | None) -> dict[str, Way]:
+    """What is compared; the first is what the others are ratios of."""
+    own, port = opened(stack, cache, ROOT, "clients")
+    if beside is None:
+        return {"gRPC's channel": Way(own, port, CHANNEL), "own connection": Way(own, port)}
+    return {"before": Way(*opened(stack, cache, beside, "clients-before")), "this": Way(own, port)}
 
 
-def threads(port: int, options: Options, count: int, seconds: float) -> Figures:
-    """A client for threads; one sequence is stepped by the main thread, as a program does."""
-    took = list[float]()
-    with ExitStack() as stack:
-        client = stack.enter_context(Client(f"127.0.0.1:{port}", options=options))
-        opened = [stack.enter_context(client.sequence(model_name(HIDDEN), trace=False)) for _ in range(count)]
-        pool = stack.enter_context(ThreadPoolExecutor(count))
-        for length in (WARM, seconds):
-            took.clear()
-            began, used = time.perf_counter(), time.process_time()
-            run = partial(_run, ends=began + length, took=took)
-            list(pool.map(run, opened) if count > 1 else map(run, opened))
-            elapsed, used = time.perf_counter() - began, time.process_time() - used
-    return Figures.of(took, elapsed, used)
-
-
-def _run(sequence: Any, ends: float, took: list[float]) -> None:  # noqa: ANN401 - a Sequence
-    number = 0
-    while (sent := time.perf_counter()) < ends:
-        sequence.step(ROWS[number % len(ROWS)])
-        took.append(time.perf_counter() - sent)
-        number += 1
-
-
-LOADS: dict[tuple[str, int], Callable[[int, Options, float], Figures]] = {
-    ("asyncio", 1): lambda port, options, seconds: uvloop.run(tasks(port, options, 1, seconds)),
-    ("asyncio", 64): lambda port, options, seconds: uvloop.run(tasks(port, options, 64, seconds)),
-    ("threads", 1): lambda port, options, seconds: threads(port, options, 1, seconds),
-    ("threads", 16): lambda port, options, seconds: threads(port, options, 16, seconds),
-}
 Found = dict[tuple[tuple[str, int], str], list[Figures]]
 
 
@@ -110,29 +76,31 @@ def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.clients", description=__doc__)
     parser.add_argument("--seconds", type=float, default=1.5, help="length of each window (default: 1.5)")
     parser.add_argument("--rounds", type=int, default=5, help="windows of each (default: 5)")
+    parser.add_argument("--beside", type=checkout, metavar="DIR", help="another checkout, measured in the same rounds")
     options = parser.parse_args(given)
-    console, port = report.begun(), free_port()
-    with console.status("exporting the models"):
-        cache = exports.ready()
-    store = ["--port", str(port), "--store", f"sqlite:{cache.store('clients')}"]
+    console = report.begun()
     found = Found()
-    with Child("server", ["server", *cache.options, *store], cache.log("clients")), console.status("measuring"):
-        uvloop.run(ready(port, model_name(HIDDEN)))
+    with console.status("exporting the models") as status, ExitStack() as stack:
+        cache = exports.ready()
+        status.update("starting the servers")
+        compared = ways(stack, cache, options.beside)
+        status.update("measuring")
         for _ in range(options.rounds):
-            for load, measure in LOADS.items():
-                for way, of_grpc in WAYS.items():
-                    found.setdefault((load, way), []).append(measure(port, of_grpc, options.seconds))
+            for load in LOADS:
+                for name, way in compared.items():
+                    found.setdefault((load, name), []).append(way.measure(*load, options.seconds))
     console.print(table(found))
     return 0
 
 
 def table(found: Found) -> Table:
-    """Draws medians of the rounds, and of their ratios to gRPC's channel."""
+    """Draws medians of the rounds, and of their ratios to the first way."""
     drawn = Table(title="Python to Python, one client", title_justify="left", box=None, pad_edge=False)
     for name in ("client for", "sequences", "over", "steps/s", "ratio", "median ms", "ratio", "client us"):
         drawn.add_column(name, justify="left" if name in ("client for", "over") else "right")
+    first = next(iter(found))[1]
     for ((kind, count), way), rounds in found.items():
-        pairs = list(zip(rounds, found[(kind, count), next(iter(WAYS))], strict=True))
+        pairs = list(zip(rounds, found[(kind, count), first], strict=True))
         speed, latency, used = (
             statistics.median(figures) for figures in zip(*((r.speed, r.median, r.used) for r in rounds), strict=True)
         )

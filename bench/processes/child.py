@@ -1,5 +1,6 @@
 """Processes that the rig starts, asks and stops. None outlives the rig."""
 
+import argparse
 import json
 import os
 import random
@@ -30,14 +31,17 @@ class RigError(Exception):
 
 
 class Child:
-    """One Python process, from `with` to the end of the block; with the code of another checkout if one is given."""
+    """One Python process, from `with` to the end of the block; with the code of another checkout if one is given.
+
+    Its command is a module and options, or a file, which need not be in that checkout.
+    """
 
     def __init__(self, name: str, command: list[str], log: Path, checkout: Path | None = None) -> None:
         self._name, self._log = name, log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w") as errors, stopped_later() as interrupted:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *command],
+                [sys.executable, "-P" if command[0].endswith(".py") else "-m", *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -124,6 +128,14 @@ def stopped_later() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def checkout(given: str) -> Path:
+    """Take the folder of another checkout from the command line."""
+    folder = Path(given).resolve()
+    if not (folder / "server" / "__main__.py").exists():
+        raise argparse.ArgumentTypeError(f"{given} is no checkout of Tidegate")
+    return folder
 
 
 def free_port() -> int:

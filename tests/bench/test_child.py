@@ -36,3 +36,16 @@ def test_a_process_that_does_not_answer_in_time_is_killed_and_the_error_names_it
     # The standard library's REPL waits for input and answers nothing on its output.
     with Child("mute", ["code", "-q"], log) as mute, pytest.raises(RigError, match=str(log)):
         mute.ask({"ask": "anything"}, patience=0.2)
+
+
+def test_a_file_runs_with_the_code_of_the_checkout_that_is_given_and_not_with_its_neighbours(
+    tmp_path: Path,
+) -> None:
+    other, beside = tmp_path / "other", tmp_path / "beside"
+    for folder, name in ((other, "the other"), (beside, "the file's neighbour")):
+        folder.mkdir()
+        (folder / "told.py").write_text(f"NAME = {name!r}")
+    file = beside / "says.py"
+    file.write_text("import json, told\nfor _ in iter(input, None): print(json.dumps({'name': told.NAME}), flush=True)")
+    with Child("says", [str(file)], tmp_path / "says.log", other) as child:
+        assert child.ask({}) == {"name": "the other"}

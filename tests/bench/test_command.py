@@ -65,6 +65,11 @@ def test_both_clients_are_measured_over_both_of_their_transports() -> None:
     assert rows == [(*load, way) for load in loads for way in ("gRPC's", "own")]
 
 
+def test_both_clients_are_measured_beside_those_of_another_checkout_at_its_own_server() -> None:
+    table = printed("bench.clients --seconds 0.2 --rounds 1 --beside .", 0)
+    assert [line.split()[2] for line in table.splitlines()[-8:]] == ["before", "this"] * 4
+
+
 def test_an_outage_of_the_store_is_measured_in_three_phases() -> None:
     table = printed("bench.outage --seconds 1.5 --well 1", 0, 1)
     assert [line.split(":")[0].strip() for line in table.splitlines()[1:4]] == ["before", "dead", "after"]
