@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import grpc
 
 from server.edge.http2 import compression
-from server.edge.http2.large import LargeMessage
+from server.edge.http2.large import LargeMessage, Unread
 from server.edge.http2.life import State
 from server.edge.pieces import Message, Pieces
 from tidegate.http2.frames import Code
@@ -203,6 +203,8 @@ class Call:
             self._served = True
             if self._stream.state is State.CLOSED:
                 self._end()
+            else:
+                self._done.append(Unread(self.client, self._stream).end)
 
     async def _begun_work(self) -> Any:  # noqa: ANN401 # a coroutine or an asynchronous generator
         handler = self._handler
@@ -272,8 +274,7 @@ class Call:
 
     def message(self, data: Buffer, compressed: bool) -> None:
         """See Receiver."""
-        if self._large is not None:
-            self._end_large()
+        self._end_large()
         if not self._messages:
             self.client.hearing.append(self)
         self._messages.append((data, compressed))

@@ -1,6 +1,6 @@
 """A message that is larger than its stream's window: let in once it is asked for and there is room for it.
 
-So many bytes of one address have room at a time, in their order.
+So many bytes of one address have room at a time, in their order. And what is not read at the end of a call.
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tidegate.http2.frames import FRAME_SIZE, Code
+
 if TYPE_CHECKING:
     import asyncio
 
     from server.edge.http2.connection import Connection
     from server.edge.http2.stream import CallStream
 
+_PATIENCE = 3  # so many times `silent_seconds` a client may read less than a frame of what waits for it
 _LOOKS = 10  # so many times `silent_seconds` a message may take that does come on
 
 
@@ -65,6 +68,35 @@ class LargeMessage:
             return self._look_later()
         seconds = self._connection.server.options.silent_seconds * (1 if self._looks < _LOOKS else _LOOKS)
         return self._late(f"of a message of {self._size} bytes {self._came} came, and no more within {seconds:g} s")
+
+
+class Unread:
+    """What waits for its client once the handler has ended: the call ends if for a time too little of it is read.
+
+    Args:
+        connection: that it leaves by.
+        stream: its own.
+    """
+
+    def __init__(self, connection: Connection, stream: CallStream) -> None:
+        self._stream = stream
+        self._loop = connection.server.loop
+        self._seconds = _PATIENCE * connection.server.options.silent_seconds
+        self._look_later()
+
+    def _look_later(self) -> None:
+        self._sent = self._stream.sent
+        self._timer = self._loop.call_later(self._seconds, self._look)
+
+    def _look(self) -> None:
+        if self._stream.sent >= self._sent + FRAME_SIZE:
+            self._look_later()
+        else:
+            self._stream.refuse(Code.CANCEL)  # a status would come after what is not read
+
+    def end(self, _: object) -> None:
+        """The call has ended."""
+        self._timer.cancel()
 
 
 class Rooms:

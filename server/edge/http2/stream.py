@@ -44,6 +44,7 @@ class CallStream:
         "receiver",
         "room",
         "send_room",
+        "sent",
         "state",
         "unread",
         "waiting",
@@ -63,6 +64,7 @@ class CallStream:
         self._large = False  # the receiver knows that it needs room
         # outwards
         self.send_room = send_room
+        self.sent = 0  # bytes of what had to wait
         # what the client's windows, or this turn, have no room for; the first of it is made
         self.waiting: deque[memoryview | Iterator[bytes]] | None = None
         self._codec = codec
@@ -246,6 +248,7 @@ class CallStream:
                 return False
             codec.put(frames.frame(DATA, 0, self.id, bytes(head[:size])))
             self.send_room -= size
+            self.sent += size
             codec.send_room -= size
             blocked.room -= size
             if size == len(head):

@@ -384,6 +384,26 @@ async def test_a_large_message_that_does_not_come_on_ends_its_call_and_gives_its
         assert not server.rooms._of
 
 
+async def test_an_answer_that_its_client_does_not_read_is_given_up_in_time_and_one_that_is_read_slowly_is_not() -> None:
+    async with serving(silent_seconds=0.1) as (address, _, server), raw(address) as (reader, writer):
+        for number in (1, 3):
+            writer.write(request(b"/t.T/Large", number=number))
+            writer.write(frames.frame(frames.DATA, frames.END_STREAM, number, message(b"x")))
+        writer.write(frames.credit(0, 2**30))
+        credit = asyncio.ensure_future(_give_credit(writer, 3))
+        await read_until(reader, frames.reset(1, frames.Code.CANCEL))
+        assert [call._stream.id for call in server._calls] == [3]
+        credit.cancel()
+        await read_until(reader, frames.reset(3, frames.Code.CANCEL))
+        assert not server._calls
+
+
+async def _give_credit(writer: asyncio.StreamWriter, number: int) -> None:
+    while True:
+        writer.write(frames.credit(number, 2**15))
+        await asyncio.sleep(0.05)
+
+
 # By hand --------------------------------------------------------------------------------------------------------------
 
 
