@@ -1,5 +1,6 @@
 """What one account may use and how fast: shared by all of its streams and calls in this process. Pure."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
@@ -45,3 +46,35 @@ class Meter:
 
 
 EVERYBODY = Meter()  # of work that is no single account's
+
+
+class Places:
+    """So many at a time, so many of them of one, and the last eighth for those that have few.
+
+    Args:
+        most: of all.
+        of_one: the most of one account or address; where one may have all, none are kept for others.
+    """
+
+    def __init__(self, most: int, of_one: int) -> None:
+        self.most = most
+        self.of_one = of_one
+        self.count = 0
+        self.of = Counter[str]()
+        self._kept = max(0, min(most - of_one, most // 8))
+        self._few = max(1, most // 128)
+
+    def take(self, account: str) -> bool:
+        """Takes one; False: there is none for it."""
+        own = self.of[account]
+        if own >= self.of_one or self.count >= self.most - (self._kept if own >= self._few else 0):
+            return False
+        self.count += 1
+        self.of[account] += 1
+        return True
+
+    def give_back(self, account: str) -> None:
+        self.count -= 1
+        self.of[account] -= 1
+        if not self.of[account]:
+            del self.of[account]

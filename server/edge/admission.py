@@ -4,7 +4,6 @@ An own limit, because grpc.aio's maximum_concurrent_rpcs cannot be relied on (gr
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -12,6 +11,7 @@ from functools import partial
 from server.caller import Caller
 from server.contexts import Held
 from server.errors import Draining, OverLimit, Reason
+from server.meter import Places
 from server.repository.repository import Repository
 from server.runtime.served_model import ServedModel
 from server.settings import Settings
@@ -30,9 +30,9 @@ class Admission:
         self._moves = settings.outlives
         self.leaving = Leaving()
         most = settings.most_streams
-        self._streams = _Places("streams", most, settings.share_of(most), "share a stream between sequences")
-        self._answers = _Places("calls", most, settings.share_of(most), "read the answers to those before")
-        self._watches = _Places("calls that watch", most, settings.share_of(most), "share one")
+        self._streams = _Calls("streams", most, settings.share_of(most), "share a stream between sequences")
+        self._answers = _Calls("calls", most, settings.share_of(most), "read the answers to those before")
+        self._watches = _Calls("calls that watch", most, settings.share_of(most), "share one")
         self._calls = 0  # streams and predictions that a server which stops waits for
         self._draining = False
         self._quiet = asyncio.Event()
@@ -40,11 +40,11 @@ class Admission:
 
     @property
     def streams(self) -> int:
-        return self._streams.count
+        return self._streams.places.count
 
     @property
     def most_streams(self) -> int:
-        return self._streams.most
+        return self._streams.places.most
 
     @property
     def ready(self) -> bool:
@@ -130,16 +130,14 @@ class Leaving:
         self._calls.discard(call)
 
 
-class _Places:
-    """Places for calls of a kind: so many at a time, and so many of one account."""
+class _Calls:
+    """Places for calls of a kind."""
 
     def __init__(self, what: str, most: int, share: int, advice: str) -> None:
+        self.places = Places(most, share)
+        self.give_back = self.places.give_back
         self._what = what
-        self.most = most
-        self._share = share
         self._advice = advice
-        self.count = 0
-        self._by_account: Counter[str] = Counter()
 
     def taken(self, caller: Caller) -> Callable[[], None]:
         """Takes one; the function that is returned gives it back. Raises OverLimit."""
@@ -148,19 +146,13 @@ class _Places:
 
     def take(self, caller: Caller) -> None:
         """Takes one. Raises OverLimit."""
-        if self.count >= self.most:
-            raise self._full(f"{self.most} {self._what} are open, which is the limit")
-        if self._by_account[caller.account] >= self._share:
-            raise self._full(f"{self._share} {self._what} are open {caller.whence}, which is the limit of one")
-        self.count += 1
-        self._by_account[caller.account] += 1
-
-    def _full(self, sentence: str) -> OverLimit:
-        return OverLimit(f"{sentence}; {self._advice}", Reason.TOO_MANY_STREAMS)
-
-    def give_back(self, account: str) -> None:
-        """One is free again."""
-        self.count -= 1
-        self._by_account[account] -= 1
-        if not self._by_account[account]:
-            del self._by_account[account]
+        places = self.places
+        if places.take(caller.account):
+            return
+        if (own := places.of[caller.account]) >= places.of_one:
+            why = f"{own} {self._what} are open {caller.whence}, which is the limit of one"
+        elif places.count >= places.most:
+            why = f"{places.most} {self._what} are open, which is the limit"
+        else:
+            why = f"{places.count} {self._what} are open, and the last {places.most - places.count} are for who has few"
+        raise OverLimit(f"{why}; {self._advice}", Reason.TOO_MANY_STREAMS)

@@ -37,17 +37,20 @@ def most_connections() -> int:
     return _WANTED if soft == resource.RLIM_INFINITY else max(soft - _OWN, soft // 2)
 
 
-def warn_if_full() -> None:
+def warn_if_full(settings: Settings) -> None:
     try:
         taken = sum(1 for _ in Path("/proc/self/fd").iterdir())
     except OSError:
         return  # another system
     most = most_connections()
-    if taken >= most:
+    of_one = settings.share_of(most)
+    if taken >= of_one:
         log.warning(
-            "%d descriptors are in use, and no more than %d are for connections: new ones are refused (see ulimit -n)",
+            "%d descriptors are in use; %d are for connections, %d of them for those of one address: "
+            "new ones are refused (see ulimit -n)",
             taken,
             most,
+            of_one,
         )
 
 
@@ -70,10 +73,12 @@ def transport(settings: Settings, shares_port: bool, tls: Certificates | None) -
 
 def http2_options(settings: Settings) -> Options:
     most = settings.max_message_bytes + _SLACK
+    connections = most_connections()
     calls = max(settings.most_streams, settings.address_bytes // _CALL)
     return Options(
         limits=Limits(message=most, streams=settings.most_streams),
-        connections=most_connections(),
+        connections=connections,
+        connections_of_one=settings.share_of(connections),
         calls=_ADDRESSES * calls,
         calls_of_one=calls,
         large_messages=_ADDRESSES * settings.address_bytes,

@@ -132,7 +132,7 @@ class Server:
         looks = [
             _every(_TOKENS, self._authority.refresh),
             _every(_LOOK, self._journal.sum_up),
-            _every(_LOOK, connections.warn_if_full),
+            _every(_LOOK, lambda: connections.warn_if_full(self._settings)),
             _every(_LOOK, partial(asyncio.to_thread, Memory().look)),
         ]
         if self._certificates is not None:

@@ -70,11 +70,11 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport | SecureTransport) -> None:
         """See asyncio.Protocol."""
         self._transport = cast("asyncio.Transport | SecureTransport", transport)
+        self.address = address_of(peer := peer_of(self._transport.get_extra_info("peername")))
         if not self.server.take_in(self):
             self._closing = True
             return self._transport.abort()
-        self.peer = peer_of(self._transport.get_extra_info("peername"))
-        self.address = address_of(self.peer)
+        self.peer = peer
         self._transport.set_write_buffer_limits(_FULL)
         self._codec = Codec(self, self.server.options.limits, self._put, monotonic)
         self._codec.begin()

@@ -17,6 +17,7 @@ from server.edge.http2.limits import Limits
 from server.edge.http2.secure import SecureTransport
 from server.edge.http2.sockets import Sockets
 from server.edge.http2.timers import Timers
+from server.meter import Places
 
 if TYPE_CHECKING:
     import ssl
@@ -36,8 +37,9 @@ class Options:
     """What bounds the clients of a server."""
 
     limits: Limits = field(default_factory=Limits)
-    # connections at a time: a further one is closed at once
+    # connections at a time, and of one address: a further one is closed at once
     connections: int = 65_536
+    connections_of_one: int = 52_428
     # calls under way of all addresses, in equal parts, and at most of one
     calls: int = 12_288
     calls_of_one: int = 3_072
@@ -78,6 +80,7 @@ class Http2Server:
         self._sockets: list[socket.socket] = []
         self._open: Sockets | None = None
         self._connections: set[Connection] = set()
+        self._places = Places(options.connections, options.connections_of_one)
         self._calls: set[Call] = set()
         self._calls_of = Counter[str]()  # by address
         self._to_flush: list[Connection] = []
@@ -173,7 +176,7 @@ class Http2Server:
 
     def take_in(self, connection: Connection) -> bool:
         """False: there are too many, or the server stops."""
-        if self._stops or len(self._connections) >= self.options.connections:
+        if self._stops or not self._places.take(connection.address):
             return False
         self._connections.add(connection)
         return True
@@ -181,6 +184,7 @@ class Http2Server:
     def let_go(self, connection: Connection) -> None:
         """It is lost: its calls end in a turn of the loop that no other such connection has."""
         self._connections.discard(connection)
+        self._places.give_back(connection.address)
         self._fewer.set()
         self.ends.take(connection.end_calls)
 

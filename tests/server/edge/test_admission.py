@@ -35,3 +35,26 @@ async def test_answers_that_are_not_read_count_for_their_address_until_they_have
     for one in left:
         one()
     assert admission.answer(ANN)
+
+
+async def test_the_last_streams_are_for_clients_that_have_few_whoever_took_the_others() -> None:
+    admission = Admission(None, Settings(max_streams=256, max_share=80))  # type: ignore[arg-type]
+    with ExitStack() as open_:
+        for ann_or_bob, count in ((ANN, 204), (BOB, 20)):
+            for _ in range(count):
+                open_.enter_context(admission.stream(ann_or_bob))
+        with pytest.raises(OverLimit, match="224 streams are open, and the last 32 are for who has few"):
+            admission.stream(BOB)
+        for number in range(16):
+            for _ in range(2):
+                open_.enter_context(admission.stream(Caller(f"ipv4:10.0.1.{number}")))
+        with pytest.raises(OverLimit, match="256 streams are open, which is the limit"):
+            admission.stream(Caller("ipv4:10.0.2.1"))
+    assert not admission.streams
+
+
+async def test_where_one_address_may_have_all_streams_none_are_kept_for_others() -> None:
+    admission = Admission(None, Settings(max_streams=256, max_share=100))  # type: ignore[arg-type]
+    with ExitStack() as open_:
+        for _ in range(256):
+            open_.enter_context(admission.stream(ANN))

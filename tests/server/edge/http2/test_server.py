@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
@@ -187,6 +187,23 @@ async def test_addresses_share_the_calls_of_all_and_who_has_few_is_not_refused_b
             assert await call.code() is grpc.StatusCode.OK
         assert await taken("few", 50) == 4  # its half
         assert await taken("many", 50) == 16  # and the other's
+    await server.stop(0)
+
+
+async def test_an_address_with_as_many_connections_as_it_may_have_leaves_some_for_others(tmp_path: Path) -> None:
+    server = Http2Server(Options(connections=10, connections_of_one=8))
+    server.bind_path(str(tmp_path / "socket"))
+    port = server.bind("127.0.0.1", 0)
+    await server.start()
+    async with AsyncExitStack() as open_:
+        for _ in range(8):
+            reader, _writer = await open_.enter_async_context(raw(f"127.0.0.1:{port}"))
+            assert await reader.read(1)
+        reader, _writer = await open_.enter_async_context(raw(f"127.0.0.1:{port}"))
+        assert await ended(reader)
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "socket")
+        assert await reader.read(1)
+        writer.close()
     await server.stop(0)
 
 
