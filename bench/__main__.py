@@ -111,6 +111,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with it ignored
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = report.begun()
+    console.print("the load: a bare client of HTTP/2, a process of its own; us: processor time a step")
     try:
         outcomes = measure(planned(options), paced(options), console, options.beside)
     except RigError as error:

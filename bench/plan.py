@@ -159,9 +159,7 @@ def survival(hidden: int) -> Iterator[Comparison]:
     for layout, title in (("connections", "a connection each"), ("bundled", "one stream")):
         scenario = Scenario(hidden, 64, cast("Layout", layout))
         contestants = tuple(Wire(server, scenario) for server in ("forgetful", "tidegate", "diligent"))
-        yield Comparison(
-            "survival", f"hidden {hidden}: 64 sequences, {title}, without and with checkpoints", contestants
-        )
+        yield Comparison("survival", f"hidden {hidden}: checkpoints, 64 sequences, {title}", contestants)
 
 
 def compared(section: str, title: str, scenario: Scenario, servers: Sequence[Server]) -> Comparison:

@@ -122,7 +122,7 @@ LIMITS = (
     promises(Scenario(128, 64, "multiplexed"), "64 sequences on one stream"),
     promises(Scenario(128, 64, "bundled"), "64 sequences on one stream, bundled"),
     costs("with traces / without", Wire("tidegate", replace(MANY, traces=True)), "tidegate", 1.15),
-    costs("checkpoints in SQLite / none", Wire("tidegate", MANY), "forgetful", 1.05),
+    costs("checkpoints / none", Wire("tidegate", MANY), "forgetful", 1.05),
     costs("TLS / clear", Wire("secure", MANY), "tidegate", 1.5),
 )
 

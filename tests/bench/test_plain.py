@@ -191,3 +191,15 @@ def test_a_server_gets_credit_for_what_it_sent(plain: Plain, wire: Wire) -> None
     for _ in range(WINDOW // 2 // frames.FRAME_SIZE):
         plain.data_received(message(1, bytes(frames.FRAME_SIZE - 5)))
     assert wire.written == [frames.credit(1, WINDOW // 2) + frames.credit(0, WINDOW // 2)]
+
+
+def test_what_a_listener_raises_ends_the_calls_with_that(plain: Plain) -> None:
+    ended = list[Exception]()
+
+    def refuse(_: bytes) -> None:
+        raise ValueError("not this")
+
+    first, second = plain.begin(METHOD), plain.begin(METHOD)
+    first.heard, first.ended, second.ended = refuse, ended.append, ended.append
+    plain.data_received(message(1, b"this"))
+    assert [str(error) for error in ended] == ["not this", "not this"]
