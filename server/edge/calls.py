@@ -29,7 +29,7 @@ def unary(
             caller = backend.caller(context)
             left = backend.admission.answer(caller)
             context.add_done_callback(lambda _: left())
-            async with backend.incoming.message(caller, context.read) as data:
+            async with backend.incoming.message(caller, context.read, context) as data:
                 caller.check_message(len(data))
                 request = parse(kind, data)
                 await asyncio.sleep(0)  # to read a large one takes a millisecond

@@ -74,7 +74,7 @@ class Health:
         """The name that a call asks for. The call takes a place until it ends. Raises OverLimit."""
         left = count(caller := anybody(context))
         context.add_done_callback(lambda _: left())
-        async with self._incoming.message(caller, context.read) as data:
+        async with self._incoming.message(caller, context.read, context) as data:
             return str(_parsed(health_pb2.HealthCheckRequest, data).service)
 
 

@@ -131,6 +131,20 @@ async def test_messages_that_never_become_whole_take_no_more_memory_than_their_a
                 await stream.ask(steps(0, 0, ROW))
 
 
+async def test_calls_whose_messages_never_come_keep_no_small_call_of_their_address_waiting(
+    start: Callable[..., RunningServer], lstm_only: Path
+) -> None:
+    server = start(lstm_only, "--silent-seconds", "60").ready()
+    check = "/grpc.health.v1.Health/Check"
+    async with PartialCalls(server.address) as calls, grpc.aio.insecure_channel(server.address) as channel:
+        for size in (100, 2**20):
+            for _ in range(20):  # 16 large messages of an address may come at a time
+                calls.begin(check, size)
+            while await calls.send():
+                pass
+            assert await channel.unary_unary(check)(b"", timeout=30) == b"\x08\x01"
+
+
 async def test_a_server_short_of_descriptors_goes_on_with_those_it_has_and_says_why_it_refuses_others(
     start: Callable[..., RunningServer], lstm_only: Path
 ) -> None:

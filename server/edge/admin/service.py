@@ -86,7 +86,7 @@ class AdminServicer:
             raise error
 
     async def _request(self, kind: type[Message], caller: Caller, context: Context) -> Any:  # noqa: ANN401 # of this kind
-        async with self._backend.incoming.message(caller, context.read) as data:
+        async with self._backend.incoming.message(caller, context.read, context) as data:
             caller.check_message(len(data))
             return parsed(kind, data)
 

@@ -25,16 +25,14 @@ if TYPE_CHECKING:
     from server.edge.http2.stream import CallStream
 
 log = logging.getLogger(__name__)
-
 Handler = Any  # grpc.RpcMethodHandler: grpc gives its attributes no types
-
 _CODE = grpc.StatusCode
 
 
 class Call:
     """Runs a handler in a task of its own, which is cancelled when the client ends the call.
 
-    For the handler it is what `grpc.aio.ServicerContext` is, as far as services use that.
+    For it this is what `grpc.aio.ServicerContext` is, as far as services use that.
 
     Args:
         connection: that the call came on.
@@ -45,6 +43,7 @@ class Call:
 
     def __init__(self, connection: Connection, stream: CallStream, request: Request, handler: Handler) -> None:
         self.client = connection
+        self.auth_context = connection.auth_context
         self._stream = stream
         self._request = request
         self._handler = handler
@@ -56,7 +55,7 @@ class Call:
         self._reader: asyncio.Future[None] | None = None
         self._asked = False  # for a message that is not here
         self._large: LargeMessage | None = None  # that has begun to come
-        self._decompressing: asyncio.Future[bytes | compression.Unreadable] | None = None
+        self._decompressing = compression.Decompressing()
         # outwards
         self._writer: asyncio.Future[None] | None = None
         self._listener: Listener | None = None
@@ -79,9 +78,6 @@ class Call:
     def peer(self) -> str:
         return self.client.peer
 
-    def auth_context(self) -> dict[str, list[bytes]]:
-        return self.client.auth_context()
-
     def invocation_metadata(self) -> Metadata:
         return self._request.metadata
 
@@ -98,6 +94,17 @@ class Call:
             self._reader = self._loop.create_future()
             await self._reader
         return message
+
+    async def begun(self) -> None:
+        """See Watched."""
+        while not self._messages and self._large is None and not self._half_closed:
+            self._reader = self._loop.create_future()
+            await self._reader
+
+    @property
+    def small(self) -> bool:
+        """See Watched."""
+        return bool(self._messages) and not self._messages[0][1]
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
@@ -121,10 +128,7 @@ class Call:
         self, code: grpc.StatusCode, details: str = "", trailing_metadata: Sequence[tuple[str, str | bytes]] = ()
     ) -> NoReturn:
         """Ends the call with a status, and the handler with grpc.aio.AbortError."""
-        self._abort(code, details, tuple(trailing_metadata))
-
-    def _abort(self, code: grpc.StatusCode, details: str, metadata: Metadata = ()) -> NoReturn:
-        self._finish(code, details, metadata or self._trailing)
+        self._finish(code, details, tuple(trailing_metadata) or self._trailing)
         raise grpc.aio.AbortError(details)
 
     # Without coroutines -----------------------------------------------------------------------------------------------
@@ -222,8 +226,7 @@ class Call:
         self._stream.send(message if serialise is None or isinstance(message, Pieces) else serialise(message))
 
     def _finish(self, code: grpc.StatusCode, details: str, metadata: Metadata = ()) -> None:
-        number, _ = code.value
-        self._stream.finish(number, details, metadata)
+        self._stream.finish(code.value[0], details, metadata)
 
     def _end(self) -> None:
         if self._timer is not None:
@@ -251,6 +254,7 @@ class Call:
         self._large = LargeMessage(self.client, self._stream, size, partial(self._finish, _CODE.UNAVAILABLE))
         if self._asked:
             self._large.ask()
+        self.came()
 
     def _end_large(self) -> None:
         if self._large is not None:
@@ -258,16 +262,12 @@ class Call:
             self._large = None
 
     def _decompressed(self, message: Buffer) -> bytes | None:
-        """In a thread, because it takes milliseconds: None until it is done, and then `came` is called."""
-        if self._decompressing is None:
-            work = partial(compression.decompressed, message, self._request.encoding, self._stream.most)
-            self._decompressing = self._loop.run_in_executor(None, work)
-            self._decompressing.add_done_callback(lambda _: self.came())
-        if not self._decompressing.done():
-            return None
-        done, self._decompressing = self._decompressing, None
-        if isinstance(read := done.result(), compression.Unreadable):
-            self._abort(_CODE.RESOURCE_EXHAUSTED if read.too_large else _CODE.INTERNAL, read.why)
+        """None until it is done, and then `came` is called."""
+        aside = partial(self._loop.run_in_executor, None)
+        read = self._decompressing.read(message, self._request.encoding, self._stream.most, aside, self.came)
+        if isinstance(read, compression.Unreadable):
+            self._finish(_CODE.RESOURCE_EXHAUSTED if read.too_large else _CODE.INTERNAL, read.why)
+            raise grpc.aio.AbortError(read.why)
         return read
 
     # What the stream tells --------------------------------------------------------------------------------------------

@@ -1,7 +1,12 @@
 """Messages that a client has compressed by gzip or deflate; their size is bounded while they are decompressed."""
 
+from __future__ import annotations
+
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from server.edge.fields import Buffer
 
@@ -36,3 +41,25 @@ def decompressed(data: Buffer, encoding: str, most: int) -> bytes | Unreadable:
     if not reader.eof or reader.unused_data:
         return Unreadable(f"a message is cut, or has bytes after its end, as {encoding}")
     return message
+
+
+class Decompressing:
+    """The messages of a call, one after the other, in a thread, because each takes milliseconds."""
+
+    __slots__ = ("_work",)
+
+    def __init__(self) -> None:
+        self._work: Any = None  # an asyncio.Future
+
+    def read(
+        self, data: Buffer, encoding: str, most: int, aside: Callable[[Any], Any], came: Callable[[], None]
+    ) -> bytes | Unreadable | None:
+        """Like `decompressed`, which `aside` begins; None: it is being done, and `came` will be called."""
+        if self._work is None:
+            self._work = aside(partial(decompressed, data, encoding, most))
+            self._work.add_done_callback(lambda _: came())
+        if not self._work.done():
+            return None
+        done, self._work = self._work, None
+        read: bytes | Unreadable = done.result()
+        return read

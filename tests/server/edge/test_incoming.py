@@ -29,9 +29,11 @@ class Calls:
         self.asked: list[asyncio.Future[object]] = []
         self.held = AsyncExitStack()
 
-    async def call(self, caller: Caller, read: Callable[[], Awaitable[object]] | None = None) -> bytes:
+    async def call(
+        self, caller: Caller, read: Callable[[], Awaitable[object]] | None = None, call: object = None
+    ) -> bytes:
         """The message, which counts until the end of the test."""
-        return await self.held.enter_async_context(self._incoming.message(caller, read or self._read))
+        return await self.held.enter_async_context(self._incoming.message(caller, read or self._read, call))
 
     def begin(self, caller: Caller) -> asyncio.Task[bytes]:
         return asyncio.create_task(self.call(caller))
@@ -95,6 +97,38 @@ async def test_a_message_that_does_not_come_ends_its_call_and_the_next_has_its_p
             await calls.call(ANN)
     with pytest.raises(Refusal, match="without a message"):
         await calls.call(ANN, _nothing)
+
+
+class Quiet:
+    """Calls of which it is seen what has come."""
+
+    def __init__(self, large: bool = False) -> None:
+        self.small = False
+        self._large = large
+        self._came = asyncio.Event()
+
+    async def begun(self) -> None:
+        if not self._large:
+            await self._came.wait()
+
+
+async def test_a_small_message_waits_for_none_that_do_not_come_and_not_for_large_ones_of_its_address(
+    calls: Calls,
+) -> None:
+    calls._incoming._patience = 60
+    silent = [Quiet() for _ in range(5)] + [Quiet(large=True) for _ in range(3)]
+    waiting = [asyncio.create_task(calls.call(ANN, call=call)) for call in silent]
+    await turn()
+    assert len(calls.asked) == 2  # the large ones that have a place
+    here = Quiet(large=True)
+    here.small = True
+    small = asyncio.create_task(calls.call(ANN, call=here))
+    await turn()
+    calls.asked[2].set_result(SMALL)
+    assert await small == SMALL
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def _nothing() -> object:
