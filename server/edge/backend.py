@@ -17,6 +17,7 @@ from server.edge.prediction import Predictor
 from server.edge.refusals import Refusals
 from server.errors import Reason, TidegateError
 from server.repository.repository import Repository
+from server.runtime.loop_turn import ENDLESS, LoopTurn
 from server.runtime.turns import REST, Turns
 from server.settings import Settings
 from server.streams.allowance import Allowances
@@ -41,6 +42,7 @@ class Backend:
         admission: Admission,
         keeper: AnyKeeper,
         authority: Authority | None = None,
+        turn: LoopTurn = ENDLESS,
     ) -> None:
         self.settings = settings
         self.repository = repository
@@ -53,7 +55,9 @@ class Backend:
         self.turns = Turns(lambda call: asyncio.get_running_loop().call_soon(call), rest=REST)
         self.allowances = Allowances(settings.window_bytes, settings.address_bytes)
         self.pace = Pace(
-            lambda call: asyncio.get_running_loop().call_soon(call), crowded=lambda: self.allowances.accounts > 1
+            lambda call: asyncio.get_running_loop().call_soon(call),
+            crowded=lambda: self.allowances.accounts > 1,
+            turn=turn,
         )
         self.predictor = Predictor(admission, settings.max_answer_bytes, self.turns)
 

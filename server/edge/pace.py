@@ -4,6 +4,8 @@ from collections import deque
 from collections.abc import Callable
 from time import perf_counter
 
+from server.runtime.loop_turn import ENDLESS, LoopTurn
+
 _TURN = 0.002  # seconds
 _BRIEF = 0.001  # seconds, where several accounts have streams
 _SLICE = 0.0005  # seconds of one stream, while others wait
@@ -17,6 +19,7 @@ class Pace:
         later: calls a function once all else that is due has been done.
         clock: seconds.
         crowded: whether several accounts have streams, so that each should notice little of the others.
+        turn: of the event loop, which all this has a part of.
     """
 
     def __init__(
@@ -24,23 +27,26 @@ class Pace:
         later: Callable[[Callable[[], None]], object],
         clock: Callable[[], float] = perf_counter,
         crowded: Callable[[], bool] = lambda: False,
+        turn: LoopTurn = ENDLESS,
     ) -> None:
         self.clock = clock
         self._crowded = crowded
         self._later = later
+        self._loop_turn = turn
         self._ends = 0.0  # of the turn that goes on, or went on last
         self._waiting: deque[Callable[[], None]] = deque()
         self._due = False  # a turn is to come
-        self._writes: list[Callable[[], None]] = []
+        self._writes: deque[Callable[[], None]] = deque()
+        self._will_write = False
 
     def ends(self) -> float:
         """Until when requests of one stream may be taken; that may be over."""
-        now = self.clock()
+        now, seconds = self.clock(), self._loop_turn.left
         if self._waiting:
-            return min(self._ends, now + _SLICE)
-        if now > self._ends + _AGO:
+            seconds = min(seconds, _SLICE)
+        elif now > self._ends + _AGO:
             self._ends = now + self._length
-        return self._ends
+        return min(self._ends, now + seconds)
 
     @property
     def _length(self) -> float:
@@ -53,14 +59,28 @@ class Pace:
 
     def soon(self, write: Callable[[], None]) -> None:
         """Has it called once what came in at the same time has been taken, with those of all other streams."""
-        if not self._writes:
-            self._later(self._write)
         self._writes.append(write)
+        self._write_later()
+
+    def _write_later(self) -> None:
+        if self._writes and not self._will_write:
+            self._will_write = True
+            self._later(self._write)
 
     def _write(self) -> None:
-        writes, self._writes = self._writes, []
-        for write in writes:
-            write()
+        self._go_on(self._writes, self._loop_turn.left)
+        self._will_write = False
+        self._write_later()
+
+    def _go_on(self, those: deque[Callable[[], None]], seconds: float) -> None:
+        """Calls those that are here now, for so long; one at least."""
+        began = now = self.clock()
+        for _ in range(len(those)):
+            those.popleft()()
+            now = self.clock()
+            if now >= began + seconds:
+                break
+        self._loop_turn.spend(now - began)
 
     def _turn_later(self) -> None:
         if self._waiting and not self._due:
@@ -68,8 +88,8 @@ class Pace:
             self._later(self._turn)
 
     def _turn(self) -> None:
-        self._ends = self.clock() + self._length
-        while self._waiting and self.clock() < self._ends:
-            self._waiting.popleft()()
+        seconds = min(self._length, self._loop_turn.left)
+        self._ends = self.clock() + seconds
+        self._go_on(self._waiting, seconds)
         self._due = False
         self._turn_later()

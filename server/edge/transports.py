@@ -12,6 +12,7 @@ import grpc
 
 from server.edge.certificates import Certificates, Identity
 from server.edge.http2.server import Http2Server, Options
+from server.runtime.loop_turn import LoopTurn
 
 UNIX = "unix:"  # a host that begins so is the path of a Unix socket
 _OWN = 0o177  # what is taken from the rights of a new file: only this user may connect
@@ -40,8 +41,8 @@ class Transport(Protocol):
 class Http2Transport:
     """HTTP/2 of `edge/http2`."""
 
-    def __init__(self, options: Options, shared: bool, certificates: Certificates | None) -> None:
-        self._server = Http2Server(options)
+    def __init__(self, options: Options, shared: bool, certificates: Certificates | None, turn: LoopTurn) -> None:
+        self._server = Http2Server(options, turn)
         self._shared = shared
         self._certificates = certificates
         self.add_generic_rpc_handlers = self._server.add_generic_rpc_handlers

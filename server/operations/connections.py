@@ -9,6 +9,7 @@ from server.edge.certificates import Certificates, Files
 from server.edge.http2.limits import Limits
 from server.edge.http2.server import Options
 from server.edge.transports import GrpcTransport, Http2Transport, Transport
+from server.runtime.loop_turn import LoopTurn
 from server.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -62,10 +63,10 @@ def certificates(settings: Settings) -> Certificates | None:
     return Certificates(Files(Path(settings.tls_cert), Path(settings.tls_key), client_ca))
 
 
-def transport(settings: Settings, shares_port: bool, tls: Certificates | None) -> Transport:
+def transport(settings: Settings, shares_port: bool, tls: Certificates | None, turn: LoopTurn) -> Transport:
     """What the settings say that clients connect to. `shares_port`: other processes listen on the same one."""
     if settings.transport == "http2" and hasattr(select, "epoll"):
-        return Http2Transport(http2_options(settings), shares_port, tls)
+        return Http2Transport(http2_options(settings), shares_port, tls, turn)
     if settings.transport == "http2":
         log.warning("--transport http2 needs Linux's epoll; this server serves with --transport grpc")
     return GrpcTransport(grpc_options(settings, shares_port), tls)

@@ -37,6 +37,7 @@ from server.operations.metrics import Metrics
 from server.operations.process import obey
 from server.operations.pulse import Pulse
 from server.repository.repository import Repository
+from server.runtime.loop_turn import LoopTurn
 from server.runtime.observer import Observer
 from server.settings import Settings
 from server.stores.open import open_store
@@ -63,18 +64,19 @@ class Server:
     def __init__(self, settings: Settings, shares_port: bool = False) -> None:
         self._settings = settings
         self._shares_port = shares_port
-        self._repository = Repository(settings, observer=_observer(settings.observer))
+        turn = LoopTurn(lambda call: asyncio.get_running_loop().call_soon(call))
+        self._repository = Repository(settings, observer=_observer(settings.observer), turn=turn)
         self._admission = Admission(self._repository, settings)
         self._journal, self._pulse = Journal(), Pulse()
         self._spans = _spans(settings)
         lives = Lives([self._journal, *([] if self._spans is None else [self._spans])])
         self._authority = Authority(TokenFile(Path(settings.tokens)) if settings.tokens != "none" else None)
         self._keeper = _keeper(settings, self._admission, self._authority.limits_of, lives)
-        self._backend = Backend(settings, self._repository, self._admission, self._keeper, self._authority)
+        self._backend = Backend(settings, self._repository, self._admission, self._keeper, self._authority, turn)
         self._backend.refusals.tell, self._backend.tracer = self._journal.refused, self._spans
         self._health = Health(self._admission, self._backend.incoming)
         self._certificates = connections.certificates(settings)
-        self._transport = connections.transport(settings, shares_port, self._certificates)
+        self._transport = connections.transport(settings, shares_port, self._certificates, turn)
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._metrics: Metrics | None = None

@@ -22,6 +22,7 @@ from server.repository.source import Source, intake
 from server.repository.superseded import FormerModels
 from server.runtime import state_value
 from server.runtime.counters import Counters
+from server.runtime.loop_turn import ENDLESS, LoopTurn
 from server.runtime.observer import Observer
 from server.runtime.served_model import ServedModel
 from server.settings import Settings
@@ -38,9 +39,14 @@ Key = tuple[str, int]  # name and version
 class Repository:
     """The versions of all models. Lives in the event loop; loads in threads."""
 
-    def __init__(self, settings: Settings, source: Source | None = None, observer: Observer | None = None) -> None:
-        self._settings = settings
-        self._observer = observer
+    def __init__(
+        self,
+        settings: Settings,
+        source: Source | None = None,
+        observer: Observer | None = None,
+        turn: LoopTurn = ENDLESS,
+    ) -> None:
+        self._settings, self._observer, self._turn = settings, observer, turn
         self._source = source or intake(settings)
         self._loader = Loader(self._source.close, settings.load_at_once)
         self._entries: dict[Key, Entry] = {}
@@ -272,7 +278,7 @@ class Repository:
 
     def _serve(self, name: str, version: int, loaded: LoadedModel) -> ServedModel:
         counters = self._tallies.setdefault((name, version), Counters())
-        model = ServedModel(name, version, loaded, self._settings, counters)
+        model = ServedModel(name, version, loaded, self._settings, counters, self._turn)
         model.observer = self._observer
         model.start()
         return model

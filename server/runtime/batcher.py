@@ -12,6 +12,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from queue import SimpleQueue
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -20,8 +21,10 @@ import numpy as np
 
 from server import errors
 from server.errors import TidegateError
+from server.runtime.answers import Answers
 from server.runtime.counters import Counters
-from server.runtime.scheduler import Batch, Block, Part, Scheduler
+from server.runtime.loop_turn import LoopTurn
+from server.runtime.scheduler import Batch, Block, Part, Scheduler, reached
 from server.runtime.shares import Take
 from server.runtime.slots import SlotTable
 from stepgraph.errors import StepFailed
@@ -47,16 +50,26 @@ class Batcher:
             could also be cut shorter.
         on_the_spot: how long a batch may take to be computed in the event loop's own thread, in seconds.
         counters: of the model.
+        turn: of the event loop, which answers share with whatever else there is.
     """
 
     def __init__(
-        self, engine: Engine, slots: SlotTable, capacity: int, patience: float, on_the_spot: float, counters: Counters
+        self,
+        engine: Engine,
+        slots: SlotTable,
+        capacity: int,
+        patience: float,
+        on_the_spot: float,
+        counters: Counters,
+        turn: LoopTurn,
     ) -> None:
         self._engine = engine
         self._slots = slots
         self._on_the_spot = on_the_spot
         self._quick = engine.seconds(1) <= on_the_spot  # whether a step of one sequence is computed on the spot
         self._counters = counters
+        self._turn = turn
+        self._answers = Answers(turn)
         self._scheduler = Scheduler(
             capacity, engine.largest, lambda rows: max(1, int(patience / max(engine.seconds(rows), 1e-6)))
         )
@@ -100,7 +113,7 @@ class Batcher:
         `inputs[name]` is [1, 1, ...row]. None if the step has to be submitted as a block: because other steps came
         meanwhile, because it takes too long to be computed here, or because it fails.
         """
-        if self._busy or not self._quick:
+        if self._busy or not self._quick or self._answers:
             return None
         alone, self._latest = slot == self._latest, slot
         if not alone:
@@ -161,7 +174,12 @@ class Batcher:
         self._counters.waiting.add_all([now - take.block.came for take in batch.takes if not take.block.done])
 
     def _compute_here(self, batch: Batch) -> None:
-        self._settle(batch, self._compute(batch))
+        began = perf_counter()
+        parts = self._compute(batch)
+        self._turn.spend(perf_counter() - began)
+        self._settle(batch, parts, partial(self._dispatch_after, batch))
+
+    def _dispatch_after(self, batch: Batch) -> None:
         if len(batch.takes) == 1 and batch.takes[0].block.left:  # of a fleet or chunk; no answer of others waits
             self._loop.call_soon(self._dispatch)
         else:
@@ -173,42 +191,32 @@ class Batcher:
             del batch  # it is not kept while the next one is waited for
 
     def _deliver(self, batch: Batch, parts: list[Part]) -> None:
-        """Gives the engine its next batch before the answers go out.
+        """Gives the engine its next batch before the answers go out, if those of the batch before have.
 
-        A failure is reported first: it stops later steps of the same sequence. So is a mark: at that moment
-        the state is the one after the steps before it.
+        A mark goes out between two batches: at that moment the state is the one after the steps before it.
         """
+        if self._answers or any(part.error is not None for part in parts):
+            self._settle(batch, parts, self._dispatch)
+        elif marks := self._scheduler.finish(batch):
+            self._answers.put([*parts, *map(reached, marks)], self._dispatch)
+        else:
+            nearby = self._hand_over()
+            self._answers.put(parts)
+            if nearby is not None:  # only now, or its answers would overtake these
+                self._compute_here(nearby)
+
+    def _settle(self, batch: Batch, parts: Iterable[Part], then: Callable[[], None]) -> None:
         if any(part.error is not None for part in parts):
-            self._settle(batch, parts)
-            self._dispatch()
-            return
-        marks = self._scheduler.finish(batch)
-        if marks:
-            self._answer(parts)
-            self._announce(marks)
-            self._dispatch()
-            return
-        nearby = self._hand_over()
-        self._answer(parts)
-        if nearby is not None:  # only now, or its answers would overtake these
-            self._compute_here(nearby)
-
-    def _settle(self, batch: Batch, parts: list[Part]) -> None:
-        self._answer(parts)
-        self._announce(self._scheduler.finish(batch))
-
-    def _answer(self, parts: Iterable[Part]) -> None:
-        for part in parts:
-            if part.error is not None:
+            for part in parts:  # a failure stops later steps of the same sequence
                 _truncate(part)
-            try:
-                part.take.block.sink.answered(part)
-            except Exception:
-                log.exception(_FAILED)
+                self._answers.put_all([part])
+            parts = ()
+        self._answers.put([*parts, *map(reached, self._scheduler.finish(batch))], then)
 
     def _announce(self, marks: Iterable[Block]) -> None:
-        for block in marks:
-            _tell(block.sink.answered, Part(Take(block, 0, 0)))
+        """After the answers of the steps before them."""
+        if parts := [reached(mark) for mark in marks]:
+            self._answers.put(parts)
 
     def _compute(self, batch: Batch) -> list[Part]:
         """Runs in the engine's thread, or in the event loop's."""
@@ -287,6 +295,6 @@ def _join(arrays: list[np.ndarray], axis: int) -> np.ndarray:
 def _truncate(part: Part) -> None:
     """A chunk ends at the step that failed."""
     block = part.take.block
-    if len(block.slots) == 1:
+    if part.error is not None and len(block.slots) == 1:
         block.steps = max(part.step, 1)
         block.done = block.steps

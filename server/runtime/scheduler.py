@@ -93,6 +93,11 @@ class Part:
         return whole[0, self.row : self.row + self.take.rows]
 
 
+def reached(mark: Block) -> Part:
+    """Tells a mark that everything before it has run."""
+    return Part(Take(mark, 0, 0))
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What runs together: `steps` consecutive steps of all rows of all takes."""

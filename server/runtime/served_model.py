@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from server.runtime.batcher import Batcher
 from server.runtime.counters import Counters
 from server.runtime.input_check import InputCheck
+from server.runtime.loop_turn import ENDLESS, LoopTurn
 from server.runtime.observer import Observer
 from server.runtime.slots import SlotTable
 from server.settings import Settings
@@ -20,7 +21,13 @@ class ServedModel:
     """A version of a model that takes steps. `start` and `stop` are called in the event loop."""
 
     def __init__(
-        self, name: str, version: int, loaded: LoadedModel, settings: Settings, counters: Counters | None = None
+        self,
+        name: str,
+        version: int,
+        loaded: LoadedModel,
+        settings: Settings,
+        counters: Counters | None = None,
+        turn: LoopTurn = ENDLESS,
     ) -> None:
         self.name = name
         self.version = version
@@ -39,6 +46,7 @@ class ServedModel:
             settings.patience_ms / 1e3,
             settings.spot_us / 1e6,
             self.counters,
+            turn,
         )
         self.start, self.stop = self.batcher.start, self.batcher.stop
 

@@ -103,15 +103,15 @@ class Connection(asyncio.Protocol):
 
     def _take(self, data: bytes) -> None:
         """Takes what was read, for `_TURN` at most; what is left waits until others had their turn."""
-        at, reading = 0, self._reading
-        began = now = perf_counter()
-        while at < len(data) and now - began < _TURN and not self._closing:
+        at, reading, began = 0, self._reading, perf_counter()
+        now, ends = began, began + min(_TURN, reading.left)
+        while at < len(data) and (now < ends or not at) and not self._closing:
             piece = data[at : at + _PIECE]
             at += len(piece) - self._guarded(partial(self._receive, piece))
             now = perf_counter()
         if self._out and not self._closing:
             self.flush()
-        reading.left -= now - began
+        reading.spend(now - began)
         if at < len(data) and not self._closing:
             self._unread = data[at:]
             self._wait_for_turn()
@@ -227,7 +227,7 @@ class Connection(asyncio.Protocol):
         self._guarded(partial(self._codec.blocked.go_on, self._codec))
         if self._out and not self._closing:
             self.flush()
-        self.server.writers.left -= perf_counter() - began
+        self.server.writers.spend(perf_counter() - began)
 
     def flush(self) -> None:
         """Hands to the transport what was put, in one write."""

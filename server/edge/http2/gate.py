@@ -3,6 +3,8 @@
 from collections import deque
 from collections.abc import Callable
 
+from server.runtime.loop_turn import LoopTurn
+
 MOST = 3  # that is about a millisecond
 
 
@@ -50,12 +52,14 @@ class TurnTime:
 
     Args:
         most: seconds of a turn.
-        later: calls a function in the next turn of the loop.
+        turn: of the event loop, which all kinds share.
+        least: seconds of a turn that no other kind takes from them.
     """
 
-    def __init__(self, most: float, later: Callable[[Callable[[], None]], object]) -> None:
-        self._most = self.left = most  # seconds, and what this turn has of them
-        self._later = later
+    def __init__(self, most: float, turn: LoopTurn, least: float = 0.0) -> None:
+        self._most, self._least = most, least
+        self.left = most  # seconds that this turn has
+        self._turn = turn
         self._waiting: deque[Callable[[], None]] = deque()
         self._due = False  # the next turn is to come
         self._begun = False  # those that waited have had their part of this turn
@@ -65,7 +69,15 @@ class TurnTime:
         if self._begun:
             self._begun = False
         else:
-            self.left = self._most
+            self._have_time()
+
+    def _have_time(self) -> None:
+        self.left = min(self._most, max(self._turn.left, self._least))
+
+    def spend(self, seconds: float) -> None:
+        """A connection was read, or written, for so long."""
+        self.left -= seconds
+        self._turn.spend(seconds)
 
     def wait(self, go_on: Callable[[], None]) -> None:
         """Calls it in a turn to come."""
@@ -75,13 +87,14 @@ class TurnTime:
     def _turn_later(self) -> None:
         if self._waiting and not self._due:
             self._due = True
-            self._later(self._turn)
+            self._turn.later(self._go_on)
 
-    def _turn(self) -> None:
-        self.left, self._begun = self._most, True
+    def _go_on(self) -> None:
+        self._have_time()
+        self._begun = True
         for _ in range(len(self._waiting)):
+            self._waiting.popleft()()
             if self.left <= 0:
                 break
-            self._waiting.popleft()()
         self._due = False
         self._turn_later()

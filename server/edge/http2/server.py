@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from server.edge.http2.connection import Connection
@@ -18,6 +19,7 @@ from server.edge.http2.secure import SecureTransport
 from server.edge.http2.sockets import Sockets
 from server.edge.http2.timers import Timers
 from server.meter import Places
+from server.runtime.loop_turn import LoopTurn
 
 if TYPE_CHECKING:
     import ssl
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from server.edge.http2.fields import Metadata, Request
 
 _TURN = 0.002  # seconds of a turn of the loop in which connections are read
+_LEAST = 0.001  # seconds likewise, whatever else has taken of it
 _BEGINNING = 0.0005  # seconds likewise, of those that have not begun a call yet
 _WRITING = 0.001  # seconds likewise, in which large messages are written
 _FEW = 16  # calls that an address may have under way, however many addresses have some
@@ -63,18 +66,24 @@ class _Details(NamedTuple):
 
 
 class Http2Server:
-    """One listener. The interface is that of `grpc.aio.Server`, as far as services use it."""
+    """One listener. The interface is that of `grpc.aio.Server`, as far as services use it.
 
-    def __init__(self, options: Options) -> None:
+    Args:
+        options: what bounds its clients.
+        turn: of the event loop that it will be started in; without one, nothing else in it counts.
+    """
+
+    def __init__(self, options: Options, turn: LoopTurn | None = None) -> None:
         self.options = options
+        self.turn = turn or LoopTurn(self._later)
         self.rooms = Rooms(options.large_messages, options.large_messages_of_one)
         self.loop: asyncio.AbstractEventLoop
         self.timers: Timers
         self.gate = Gate(self._later)  # that calls begin and end by
         self.ends = Gate(self._later, 1)  # that lost connections end their calls by, and handshakes go on
-        self.beginners = TurnTime(_BEGINNING, self._later)  # of connections that have not begun a call yet
-        self.others = TurnTime(_TURN, self._later)
-        self.writers = TurnTime(_WRITING, self._later)  # of connections with large messages to write
+        self.beginners = TurnTime(_BEGINNING, self.turn)  # of connections that have not begun a call yet
+        self.others = TurnTime(_TURN, self.turn, _LEAST)
+        self.writers = TurnTime(_WRITING, self.turn)  # of connections with large messages to write
         self._generic: list[Any] = []  # grpc.GenericRpcHandler
         self._found: dict[str, Handler] = {}
         self._sockets: list[socket.socket] = []
@@ -126,7 +135,7 @@ class Http2Server:
             connection = Connection(self)
             return connection if tls is None else SecureTransport(connection, tls())
 
-        self._open = Sockets(self.loop, (self.beginners.begin, self.others.begin))
+        self._open = Sockets(self.loop, (self.beginners.begin, self.others.begin), self.turn.end)
         for listening in self._sockets:
             self._open.listen(listening, made)
 
@@ -215,5 +224,7 @@ class Http2Server:
 
     def _flush(self) -> None:
         connections, self._to_flush = self._to_flush, []
+        began = perf_counter()
         for connection in connections:
             connection.flush()
+        self.turn.spend(perf_counter() - began)

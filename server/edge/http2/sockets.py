@@ -36,12 +36,18 @@ class Sockets:
 
     Args:
         loop: the event loop.
-        begins: these are called at the beginning of each turn.
+        begins: these are called before the sockets of a turn are read.
+        end: is called after that.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, begins: Sequence[Callable[[], None]] = ()) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        begins: Sequence[Callable[[], None]] = (),
+        end: Callable[[], None] = lambda: None,
+    ) -> None:
         self.loop = loop
-        self._begins = begins
+        self._begins, self._end = begins, end
         self._epoll = select.epoll()
         self._watched: dict[int, _Watched] = {}
         self._doors: list[_Door] = []
@@ -86,6 +92,7 @@ class Sockets:
         for number, events in self._epoll.poll(0, _AT_ONCE):
             if (watched := self._watched.get(number)) is not None:
                 watched.ready(events)
+        self._end()
 
 
 class _Door:
