@@ -1,34 +1,40 @@
-"""A whole sequence at once: opens a sequence on a stream of its own, runs one chunk, and keeps nothing."""
+"""Whole sequences at once: opens them on a stream of their own, takes all their steps, and keeps nothing."""
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from server.caller import Caller
+from server.caller import Caller, Right
 from server.durability.null_keeper import NullKeeper
 from server.errors import OverLimit, TidegateError
 from server.runtime.input_check import Named
-from server.runtime.turns import AT_ONCE, Turns, Work
+from server.runtime.served_model import ServedModel
+from server.runtime.turns import AT_ONCE, Turns, once
 from server.streams.allowance import Allowance
-from server.streams.events import Answered, Event, Failed, Opened
+from server.streams.events import Answered, Event, Failed, FleetAnswered, Opened
+from server.streams.handles import row_bytes
 from server.streams.opening import Beginning
 from server.streams.stream import Catalogue, Stream
-from server.streams.trace import Manner
+from server.streams.trace import Manner, plan
 
 _WINDOW = Allowance(2**22)  # bytes of answers that are computed before they are copied into the whole
 _MOST_WAITING = 64  # predictions of one client that may wait for room
 _MOST_BEGINNING = 2  # predictions that begin in one turn of the event loop: each takes a third of a millisecond
 _CLIENTS = 4  # clients that may have as many bytes as one may, at the same time
+_TOGETHER = 8  # rows of a batch whose steps are taken without a break
 _PART = 16  # one part of so many of what a client may have is kept for it, whatever the others have
 _KEPT = 64  # clients for which it is
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """`outputs[name]` [T, ...row], `trace` [traced, columns] or None; `opened` holds the model and the columns."""
+    """`outputs[name]` [T, ...row], `trace` [traced, columns] or None; of a batch each has an axis of rows before these.
+
+    `opened` holds the model and the columns.
+    """
 
     opened: Opened
     outputs: dict[str, np.ndarray]
@@ -49,7 +55,7 @@ class Predictor:
     def __init__(self, catalogue: Catalogue, most: int, turns: Turns = AT_ONCE) -> None:
         self._catalogue = catalogue
         self._most = most
-        self._aside = turns.line()
+        self._turns, self._aside = turns, turns.line()
         self._beginnings = _Beginnings()
         self._taken: Counter[str] = Counter()  # bytes, by the address of a client
         self._waiting: list[asyncio.Future[None]] = []
@@ -65,37 +71,45 @@ class Predictor:
         Raises:
             TidegateError: the request was refused, its answer would be too large, or a step could not be computed.
         """
-        (made,), size = await self.predict_all(caller, name, version, [inputs], manner, seed)
-        return made, size
+        rows = [(port, x[np.newaxis]) for port, x in inputs]
+        made, size = await self.predict_all(caller, name, version, 1, rows, manner, seed)
+        outputs = {port: x[0] for port, x in made.outputs.items()}
+        return Prediction(made.opened, outputs, None if made.trace is None else made.trace[0]), size
 
     async def predict_all(
         self,
         caller: Caller,
         name: str,
         version: int,
-        batch: Sequence[Named],
+        rows: int,
+        inputs: Named,
         manner: Manner,
         seed: int | None = None,
-    ) -> tuple[list[Prediction], int]:
-        """Likewise of several sequences of as many steps each. Their answers count together, before one is computed."""
-        runs, size = list[_Run](), 0
+    ) -> tuple[Prediction, int]:
+        """Likewise of a batch: `inputs` are [rows, T, ...row], and so is what is predicted.
+
+        Its answers count together, before one is computed.
+        """
+        caller.require(Right.PREDICT, name)
+        model = self._catalogue.find(name, version, rows)
+        steps = model.check.count([(port, x[0]) for port, x in inputs])
+        size = rows * steps * row_bytes(model, plan(manner.selection, model.graph), manner.values)
+        self._check(rows * steps, size)
+        await self._reserve(caller.account, size)
+        run = _Run(self._catalogue, caller, rows, steps, self._turns)
         try:
-            for inputs in batch:
-                await self._beginnings.turn(caller.account)
-                runs.append(_Run(self._catalogue, caller))
-                runs[-1].stream.open(0, 1, name, version, manner, Beginning(seed=seed))
-                if not size:
-                    steps, each = runs[0].stream.measure(0, inputs)
-                    self._check(steps * len(batch), each * len(batch))
-                    await self._reserve(caller.account, each * len(batch))
-                    size = each * len(batch)
-                runs[-1].begin(steps, inputs)
-            made = [await run.prediction() for run in runs]
+            await self._beginnings.turn(caller.account)
+            await run.open(model, manner, seed)
+            for at, some in enumerate(run.parts()):
+                if at:
+                    await self._beginnings.turn(caller.account)
+                run.begin(some, inputs)
+            made = await run.prediction()
         except BaseException:
             self.release(caller, size)
             raise
         finally:
-            self._aside.run(_ended(runs))
+            self._aside.run(once(run.abandon))
         return made, size
 
     def release(self, caller: Caller, size: int) -> None:
@@ -172,32 +186,45 @@ class _Beginnings:
             self._turn_later()
 
 
-def _ended(runs: list["_Run"]) -> Work:
-    """Ends what still runs, and frees all."""
-    while runs:
-        runs.pop().abandon()
-        yield
-
-
 class _Run:
-    """One sequence of a prediction: its stream, and what takes the stream's events and puts the answers together."""
+    """The rows of a prediction, which are sequences of one stream, and what puts their answers together."""
 
-    def __init__(self, catalogue: Catalogue, caller: Caller) -> None:
-        self._collector = _Collector()
-        self.stream = Stream(catalogue, NullKeeper(), 1, _WINDOW, self._collector.take, caller)
+    def __init__(self, catalogue: Catalogue, caller: Caller, rows: int, steps: int, turns: Turns) -> None:
+        self._rows, self._steps = rows, steps
+        self._collector = _Collector(rows, steps)
+        self.stream = Stream(catalogue, NullKeeper(), rows, _WINDOW, self._collector.take, caller, turns=turns)
+        self._collector.stream = self.stream
 
-    def begin(self, steps: int, inputs: Named) -> None:
-        """Takes all steps. Raises Refusal."""
-        self._collector.stream, self._collector.steps = self.stream, steps
-        self.stream.steps(0, 0, inputs)
-        self.stream.close(0, 1)
+    async def open(self, model: ServedModel, manner: Manner, seed: int | None) -> None:
+        """Opens a sequence for each row. Raises Refusal."""
+        self.stream.open(0, self._rows, model.name, model.version, manner, Beginning(seed=seed))
+        await self._collector.opened.wait()
+        self._collector.check()
+
+    def parts(self) -> Iterator[range]:
+        """The rows, a few at a time. Where each takes one step, they are one fleet."""
+        together = self._rows if self._steps == 1 else _TOGETHER
+        return (range(at, min(at + together, self._rows)) for at in range(0, self._rows, together))
+
+    def begin(self, rows: range, inputs: Named) -> None:
+        """Takes all steps of some rows of `inputs` [rows, T, ...row]. Raises Refusal."""
+        if len(rows) > 1 and self._steps == 1:
+            handles = np.arange(self._rows)
+            self.stream.fleet(handles, np.zeros_like(handles), [(port, x[:, 0]) for port, x in inputs])
+        else:
+            for row in rows:
+                self.stream.steps(row, 0, [(port, x[row]) for port, x in inputs], company=self._rows > 1)
+        if rows.stop == self._rows:
+            self.stream.close(0, self._rows)
 
     async def prediction(self) -> Prediction:
         """What came of it. Raises TidegateError."""
         await self._collector.ended.wait()
+        self._collector.check()
         return self._collector.prediction()
 
     def abandon(self) -> None:
+        """Ends what still runs, and frees all."""
         self.stream.abandon()
         self._collector.stream = None  # they refer to each other
 
@@ -205,48 +232,63 @@ class _Run:
 class _Collector:
     """Takes the events of a prediction's stream, and puts the answers together."""
 
-    def __init__(self) -> None:
-        self.ended = asyncio.Event()
+    def __init__(self, rows: int, steps: int) -> None:
+        self.opened, self.ended = asyncio.Event(), asyncio.Event()
         self.stream: Stream | None = None
-        self.steps = 0
+        self._rows, self._steps = rows, steps
         self._opened: Opened | None = None
         self._outputs: dict[str, np.ndarray] = {}
         self._trace: np.ndarray | None = None
-        self._traced = 0
+        self._traced = np.zeros(rows, np.intp)  # steps of each row that are in the trace
         self._error: TidegateError | None = None
 
     def take(self, event: Event) -> None:
         match event:
             case Opened():
                 self._opened = event
+                self.opened.set()
             case Answered():
-                self._add(event)
-                if self.stream is not None:
-                    self.stream.written(event.size)
+                self._add(event, event.handle, slice(event.first_step, event.first_step + len(event.outputs[0])))
+            case FleetAnswered():
+                self._add(event, event.handles, event.steps)
             case Failed():
                 self._error = self._error or event.error
+                self.opened.set()  # or never will be
             case _:
                 self.ended.set()
 
-    def _add(self, answered: Answered) -> None:
-        first = answered.first_step
-        for name, rows in zip(answered.form.names, answered.outputs, strict=True):
+    def _add(self, event: Answered | FleetAnswered, rows: int | np.ndarray, steps: slice | np.ndarray) -> None:
+        for name, x in zip(event.form.names, event.outputs, strict=True):
             if name not in self._outputs:
-                self._outputs[name] = np.empty((self.steps, *rows.shape[1:]), rows.dtype)
-            self._outputs[name][first : first + len(rows)] = rows
-        if answered.trace is not None:
-            if self._trace is None:
-                self._trace = np.empty((self.steps, answered.trace.shape[1]), answered.trace.dtype)
-            self._trace[self._traced : self._traced + len(answered.trace)] = answered.trace
-            self._traced += len(answered.trace)
+                self._outputs[name] = np.empty((self._rows, self._steps, *x.shape[1:]), x.dtype)
+            self._outputs[name][rows, steps] = x
+        if event.trace is not None:
+            self._add_trace(event.trace, rows)
+        if self.stream is not None:
+            self.stream.written(event.size)
 
-    def prediction(self) -> Prediction:
-        """The whole prediction. Raises TidegateError: the first error."""
+    def _add_trace(self, trace: np.ndarray, rows: int | np.ndarray) -> None:
+        """Of the next steps of a row, or of a step of each of several."""
+        if self._trace is None:
+            self._trace = np.empty((self._rows, self._steps, trace.shape[1]), trace.dtype)
+        if isinstance(rows, int):
+            at = self._traced.item(rows)
+            self._trace[rows, at : at + len(trace)] = trace
+            self._traced[rows] += len(trace)
+        else:
+            self._trace[rows, self._traced[rows]] = trace
+            self._traced[rows] += 1
+
+    def check(self) -> None:
+        """Raises TidegateError: the first error."""
         error, self._error = self._error, None
         if error is not None:
             try:
                 raise error
             finally:
                 del error  # whose traceback refers to this frame
+
+    def prediction(self) -> Prediction:
         assert self._opened is not None
-        return Prediction(self._opened, self._outputs, None if self._trace is None else self._trace[: self._traced])
+        trace = None if self._trace is None else self._trace[:, : self._traced.item(0)]
+        return Prediction(self._opened, self._outputs, trace)

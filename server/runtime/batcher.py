@@ -158,7 +158,7 @@ class Batcher:
     def _hand_over(self) -> Batch | None:
         """Gives the next batch to the engine's thread, or returns it if it is to be computed here."""
         while self._pauses:
-            _tell(self._pauses.pop())
+            _tell(self._turn.counted, self._pauses.pop())
         batch = self._scheduler.next()
         self._busy = batch is not None
         if batch is not None:
@@ -174,9 +174,7 @@ class Batcher:
         self._counters.waiting.add_all([now - take.block.came for take in batch.takes if not take.block.done])
 
     def _compute_here(self, batch: Batch) -> None:
-        began = perf_counter()
-        parts = self._compute(batch)
-        self._turn.spend(perf_counter() - began)
+        parts = self._turn.counted(self._compute, batch)
         self._settle(batch, parts, partial(self._dispatch_after, batch))
 
     def _dispatch_after(self, batch: Batch) -> None:

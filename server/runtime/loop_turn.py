@@ -5,6 +5,10 @@ Reading, requests, answers and writes each have a bound of their own; without a 
 
 from collections.abc import Callable
 from math import inf
+from time import perf_counter
+from typing import TypeVar
+
+T = TypeVar("T")
 
 MOST = 0.003  # seconds
 _LITTLE = 0.0002  # seconds, which need not be counted turn by turn
@@ -22,22 +26,36 @@ class LoopTurn:
         self.later = later
         self._most = most
         self.left = most  # seconds of this turn; below 0: what was begun took longer
-        self._due = False  # `_next` is to be called
+        self._due = self._ended = False  # `_next` is to be called; sockets were read since it was asked for
 
     def spend(self, seconds: float) -> None:
         """So much of this turn is over."""
         self.left -= seconds
+        self._look()
+
+    def counted(self, work: Callable[..., T], *given: object) -> T:
+        """Does some work that takes of this turn."""
+        began = perf_counter()
+        try:
+            return work(*given)
+        finally:
+            self.spend(perf_counter() - began)
+
+    def end(self) -> None:
+        """All sockets that were ready have been read, which is the last thing in a turn that has some."""
+        self.left, self._ended = self._most, True
+
+    def _look(self) -> None:
         if not self._due and self._most - self.left > _LITTLE:
-            self._due = True
+            self._due, self._ended = True, False
             self.later(self._next)
 
     def _next(self) -> None:
+        """The next turn has begun, which did not need to be told if sockets were read in between."""
         self._due = False
-        self.left = self._most
-
-    def end(self) -> None:
-        """All sockets that were ready have been read, which is the last thing in a turn."""
-        self.left = self._most
+        if not self._ended:
+            self.left = self._most
+        self._look()
 
 
 ENDLESS = LoopTurn(lambda _: None, inf)  # nothing waits

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from server.edge.http2.connection import Connection
@@ -224,7 +223,9 @@ class Http2Server:
 
     def _flush(self) -> None:
         connections, self._to_flush = self._to_flush, []
-        began = perf_counter()
-        for connection in connections:
-            connection.flush()
-        self.turn.spend(perf_counter() - began)
+        self.turn.counted(_flush_all, connections)
+
+
+def _flush_all(connections: list[Connection]) -> None:
+    for connection in connections:
+        connection.flush()

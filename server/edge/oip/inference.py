@@ -8,6 +8,8 @@ from functools import partial
 from math import prod
 from time import perf_counter
 
+import numpy as np
+
 from server.caller import Caller, Right
 from server.edge.backend import Backend
 from server.edge.oip.requests import Asked, steps_of
@@ -139,16 +141,20 @@ class Inference:
         if steps.batch > most:
             raise OverLimit(f"a batch of {steps.batch} rows came; {most} is the limit")
         manner = Manner(Selection(none=not wants_trace(asked.outputs, model.graph)))
-        rows = [[(name, x[row]) for name, x in steps.inputs] for row in range(steps.batch)]
         with self._backend.admission.call():
-            predictions, size = await self._backend.predictor.predict_all(
-                caller, model.name, model.version, rows, manner
+            made, size = await self._backend.predictor.predict_all(
+                caller, model.name, model.version, steps.batch, steps.inputs, manner
             )
         taken.append(size)
-        outputs = {name: [one.outputs[name] for one in predictions] for name in predictions[0].outputs}
-        traces = [one.trace for one in predictions if one.trace is not None]
-        count = len(next(iter(predictions[0].outputs.values())))
-        return Made(model, outputs, traces or None, steps.batch, count, steps.axes)
+        count = next(iter(made.outputs.values())).shape[1]
+        outputs = {name: [_rows_together(x)] for name, x in made.outputs.items()}
+        trace = None if made.trace is None else [_rows_together(made.trace)]
+        return Made(model, outputs, trace, steps.batch, count, steps.axes)
+
+
+def _rows_together(x: np.ndarray) -> np.ndarray:
+    """[rows, T, ...] as [rows * T, ...]."""
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 
 
 def _made(result: Result) -> Made:

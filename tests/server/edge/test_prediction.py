@@ -13,7 +13,7 @@ from server.caller import Caller
 from server.durability.null_keeper import NullKeeper
 from server.edge import prediction
 from server.edge.prediction import Predictor
-from server.errors import OverLimit, StepFailed
+from server.errors import BadInput, OverLimit, StepFailed
 from server.runtime.scheduler import Batch, Block, Part
 from server.settings import Settings
 from server.streams.replies import Chunk
@@ -134,22 +134,58 @@ async def test_predictions_of_a_client_that_wait_leave_places_for_those_of_other
 async def test_answers_of_a_batch_count_together_before_one_is_computed(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictor, batch = Predictor(shelf, 50_000), [[("", ROWS[:1_000])] for _ in range(3)]
-    made, size = await predictor.predict_all(CALLER, MODEL, 1, batch, NO_TRACE)
+    predictor, batch = Predictor(shelf, 50_000), [("", np.stack([ROWS[:1_000]] * 3))]
+    made, size = await predictor.predict_all(CALLER, MODEL, 1, 3, batch, NO_TRACE)
     assert predictor._taken.total() == size <= 50_000 < 2 * size
-    second = asyncio.ensure_future(predictor.predict_all(CALLER, MODEL, 1, batch, NO_TRACE))
+    second = asyncio.ensure_future(predictor.predict_all(CALLER, MODEL, 1, 3, batch, NO_TRACE))
     await asyncio.sleep(0)
     assert predictor._waiting
     predictor.release(CALLER, size)
     again, _ = await second
-    for each in (*made, *again):
-        np.testing.assert_array_equal(each.outputs["y"], made[0].outputs["y"])
+    for rows in (*made.outputs["y"], *again.outputs["y"]):
+        np.testing.assert_array_equal(rows, made.outputs["y"][0])
     with monkeypatch.context() as patched:
         for name in ("run", "run_once"):
             patched.setattr(Engine, name, lambda *_: pytest.fail("a step was computed"))
         with pytest.raises(OverLimit, match="answer to 10000 steps would take"):
-            await predictor.predict_all(CALLER, MODEL, 1, [*batch * 3, batch[0]], NO_TRACE)
+            await predictor.predict_all(CALLER, MODEL, 1, 10, [("", np.stack([ROWS[:1_000]] * 10))], NO_TRACE)
     predictor.release(CALLER, size)
+    assert not predictor._taken
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("manner", [NO_TRACE, Manner()], ids=["no trace", "trace"])
+async def test_a_batch_is_what_each_of_its_rows_is_by_itself_and_its_single_steps_are_computed_together(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, steps: int, manner: Manner
+) -> None:
+    rows = ROWS[: 10 * steps].reshape(10, steps, 3)
+    predictor, fleets = Predictor(shelf, 2**25), list[int]()
+    fleet = Stream.fleet
+    monkeypatch.setattr(
+        Stream, "fleet", lambda self, handles, *given: fleets.append(len(handles)) or fleet(self, handles, *given)
+    )
+    made, size = await predictor.predict_all(CALLER, MODEL, 1, 10, [("", rows)], manner)
+    predictor.release(CALLER, size)
+    assert fleets == [10] * (steps == 1)
+    assert (made.trace is None) == (manner == NO_TRACE)
+    for at, row in enumerate(rows):
+        alone, size = await predict(predictor, row, manner)
+        predictor.release(CALLER, size)
+        assert made.outputs["y"][at].tobytes() == alone.outputs["y"].tobytes()
+        if made.trace is not None:
+            assert made.trace[at].tobytes() == alone.trace.tobytes()
+    assert not predictor._taken
+
+
+async def test_a_batch_with_a_row_that_cannot_be_taken_is_refused_and_leaves_nothing(shelf: Shelf) -> None:
+    predictor = Predictor(shelf, 2**25)
+    for steps in (1, 3):
+        rows = ROWS[: 10 * steps].reshape(10, steps, 3).copy()
+        rows[7, -1, 1] = np.nan
+        with pytest.raises(BadInput, match="nan"):
+            await predictor.predict_all(CALLER, MODEL, 1, 10, [("", rows)], NO_TRACE)
+    with pytest.raises(OverLimit):
+        await predictor.predict_all(CALLER, MODEL, 1, 13, [("", ROWS[:13].reshape(13, 1, 3))], NO_TRACE)
     assert not predictor._taken
 
 
@@ -158,11 +194,12 @@ async def test_of_a_batch_and_of_predictions_that_come_together_a_few_begin_in_e
 ) -> None:
     begun = list[str]()
     begin = prediction._Run.begin
+    monkeypatch.setattr(prediction, "_TOGETHER", 1)
     monkeypatch.setattr(
         prediction._Run, "begin", lambda run, *given: begun.append(run.stream._caller.account) or begin(run, *given)
     )
     predictor, other = Predictor(shelf, 2**25), Caller("ipv4:10.0.0.2")
-    batch = predictor.predict_all(CALLER, MODEL, 1, [[("", ROWS[:1])] for _ in range(10)], NO_TRACE)
+    batch = predictor.predict_all(CALLER, MODEL, 1, 6, [("", np.stack([ROWS[:2]] * 6))], NO_TRACE)
     many = [predict(predictor, ROWS[:1]) for _ in range(4)]
     late = predictor.predict(other, MODEL, 1, [("", ROWS[:1])], NO_TRACE)
     tasks = [asyncio.ensure_future(each) for each in (batch, *many, late)]
@@ -171,7 +208,7 @@ async def test_of_a_batch_and_of_predictions_that_come_together_a_few_begin_in_e
         before = len(begun)
         await asyncio.sleep(0)
         a_turn.append(len(begun) - before)
-    assert (len(begun), max(a_turn)) == (15, prediction._MOST_BEGINNING)
+    assert (len(begun), max(a_turn)) == (11, prediction._MOST_BEGINNING)
     assert begun.index(other.account) <= 3
     for task in tasks:
         await task

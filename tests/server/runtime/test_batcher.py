@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from server.runtime.answers import Answers
+from server.runtime.loop_turn import LoopTurn
 from server.runtime.scheduler import Block
 from server.runtime.served_model import ServedModel
 from server.settings import Settings
@@ -84,3 +86,38 @@ async def test_one_who_fails_at_hearing_an_answer_a_mark_a_pause_or_a_reminder_k
     model.batcher.pause(paused.set)
     async with asyncio.timeout(120):
         await paused.wait()
+
+
+async def test_a_mark_is_reached_after_the_answers_before_it_and_no_later_step_overtakes_answers_that_wait(
+    model: ServedModel,
+) -> None:
+    loop, batcher = asyncio.get_running_loop(), model.batcher
+    turn = LoopTurn(loop.call_soon, 1e-9)  # one answer in each turn
+    batcher._answers = Answers(turn)
+    slots = [model.slots.reserve(1) for _ in range(6)]
+    told = list[str]()
+
+    class Named(Sink):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+        def answered(self, part: Part) -> None:
+            told.append(self.name)
+            super().answered(part)
+
+    steps = [Named(f"step of {n}") for n in range(6)]
+    marks = [Named(f"mark of {n}") for n in range(6)]
+    for slot, step, mark in zip(slots, steps, marks, strict=True):
+        submit(model, slot, 1, step)
+        submit(model, slot, 0, mark)
+    name, beside = model.graph.inputs[0].name, list[bool]()
+    while not all(mark.heard.is_set() for mark in marks):
+        if batcher._answers:  # a step by itself would be answered before those
+            beside.append(batcher.at_once(slots[-1].item(0), {name: ROWS[:1, np.newaxis]}, False) is None)
+        await asyncio.sleep(0)
+    assert beside
+    assert all(beside)
+    for n in range(6):
+        assert told.index(f"step of {n}") < told.index(f"mark of {n}")
+    assert len(told) == 12
