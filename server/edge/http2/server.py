@@ -134,7 +134,7 @@ class Http2Server:
             connection = Connection(self)
             return connection if tls is None else SecureTransport(connection, tls())
 
-        self._open = Sockets(self.loop, (self.beginners.begin, self.others.begin), self.turn.end)
+        self._open = Sockets(self.loop, (self.beginners.begin, self.others.begin), (self.turn.end,))
         for listening in self._sockets:
             self._open.listen(listening, made)
 

@@ -21,6 +21,7 @@ _ACCEPTED = 4  # connections that are accepted in one turn: likewise
 _BACKLOG = 1_024  # connections that wait to be accepted
 _READ = 2**16  # bytes that are read of a connection at a time
 _NOT_NOW = BlockingIOError, InterruptedError
+_Calls = Sequence[Callable[[], None]]
 _IN, _OUT, _ENDED = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP | select.EPOLLERR
 
 
@@ -36,18 +37,12 @@ class Sockets:
 
     Args:
         loop: the event loop.
-        begins: these are called before the sockets of a turn are read.
-        end: is called after that.
+        begins, ends: are called before the sockets of a turn are read, and after that.
     """
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        begins: Sequence[Callable[[], None]] = (),
-        end: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, begins: _Calls = (), ends: _Calls = ()) -> None:
         self.loop = loop
-        self._begins, self._end = begins, end
+        self._begins, self._ends = begins, ends
         self._epoll = select.epoll()
         self._watched: dict[int, _Watched] = {}
         self._doors: list[_Door] = []
@@ -92,7 +87,8 @@ class Sockets:
         for number, events in self._epoll.poll(0, _AT_ONCE):
             if (watched := self._watched.get(number)) is not None:
                 watched.ready(events)
-        self._end()
+        for end in self._ends:
+            end()
 
 
 class _Door:
