@@ -52,9 +52,8 @@ class Call:
         self._loop = connection.server.loop
         # inwards
         self._messages: list[tuple[Buffer, bool]] = []  # few enough, in a window of 64 KiB, to take the first of a list
-        self._half_closed = False
+        self._half_closed = self._asked = False  # the last has come; one is asked for that is not here
         self._reader: asyncio.Future[None] | None = None
-        self._asked = False  # for a message that is not here
         self._large: LargeMessage | None = None  # that has begun to come
         self._decompressing = compression.Decompressing()
         # outwards
