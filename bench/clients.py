@@ -8,7 +8,7 @@ import argparse
 import statistics
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from bench.client.connection import ready
 from bench.processes import exports
 from bench.processes.cache import Cache
 from bench.processes.child import Child, checkout, free_port
+from bench.processes.worker import Json
 from bench.scenario import model_name
 
 MODEL = model_name(128)
@@ -31,41 +32,42 @@ LOADS = (("asyncio", 1), ("asyncio", 64), ("threads", 1), ("threads", 16))
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one window: steps a second, the median of a step in ms, the client's processor time a step in us."""
+    """Of one window: steps a second, the median of a step in ms, processor time a step in us."""
 
     speed: float
     median: float
-    used: float
+    client: float
+    server: float
 
 
 class Way:
     """A client in a process of its own, and the server that it asks."""
 
-    def __init__(self, walker: Child, port: int, options: tuple[tuple[str, Any], ...] = ()) -> None:
-        self._walker, self._asked = walker, {"port": port, "model": MODEL, "options": options}
+    def __init__(self, walker: Child, server: Json, options: tuple[tuple[str, Any], ...] = ()) -> None:
+        self._walker, self._asked = walker, {**server, "model": MODEL, "options": options}
 
     def measure(self, kind: str, count: int, seconds: float) -> Figures:
         """One window."""
         return Figures(**self._walker.ask({"ask": kind, "count": count, "seconds": seconds, **self._asked}))
 
 
-def opened(stack: ExitStack, cache: Cache, folder: Path, name: str) -> tuple[Child, int]:
-    """A client of a checkout, and the port of its server."""
+def opened(stack: ExitStack, cache: Cache, folder: Path, name: str) -> tuple[Child, Json]:
+    """A client of a checkout, and where its server is."""
     port = free_port()
     store = ["--port", str(port), "--store", f"sqlite:{cache.store(name)}"]
     command = ["server", "--models", str(cache.models), "--cache", "off", *store]
-    stack.enter_context(Child(f"the server of {folder}", command, cache.log(name), folder))
+    server = stack.enter_context(Child(f"the server of {folder}", command, cache.log(name), folder))
     walker = stack.enter_context(Child(f"the client of {folder}", [str(WALKER)], cache.log(f"{name}-walker"), folder))
     uvloop.run(ready(port, MODEL))
-    return walker, port
+    return walker, {"port": port, "pid": server.pid}
 
 
 def ways(stack: ExitStack, cache: Cache, beside: Path | None) -> dict[str, Way]:
     """What is compared; the first is what the others are ratios of."""
-    own, port = opened(stack, cache, ROOT, "clients")
+    own, server = opened(stack, cache, ROOT, "clients")
     if beside is None:
-        return {"gRPC's channel": Way(own, port, CHANNEL), "own connection": Way(own, port)}
-    return {"before": Way(*opened(stack, cache, beside, "clients-before")), "this": Way(own, port)}
+        return {"gRPC's channel": Way(own, server, CHANNEL), "own connection": Way(own, server)}
+    return {"before": Way(*opened(stack, cache, beside, "clients-before")), "this": Way(own, server)}
 
 
 Found = dict[tuple[tuple[str, int], str], list[Figures]]
@@ -96,17 +98,15 @@ def main(given: Sequence[str] | None = None) -> int:
 def table(found: Found) -> Table:
     """Draws medians of the rounds, and of their ratios to the first way."""
     drawn = Table(title="Python to Python, one client", title_justify="left", box=None, pad_edge=False)
-    for name in ("client for", "sequences", "over", "steps/s", "ratio", "median ms", "ratio", "client us"):
+    for name in ("client for", "sequences", "over", "steps/s", "ratio", "median ms", "ratio", "client us", "server us"):
         drawn.add_column(name, justify="left" if name in ("client for", "over") else "right")
     first = next(iter(found))[1]
     for ((kind, count), way), rounds in found.items():
         pairs = list(zip(rounds, found[(kind, count), first], strict=True))
-        speed, latency, used = (
-            statistics.median(figures) for figures in zip(*((r.speed, r.median, r.used) for r in rounds), strict=True)
-        )
+        speed, latency, client, server = (statistics.median(each) for each in zip(*map(astuple, rounds), strict=True))
         faster = statistics.median(one.speed / other.speed for one, other in pairs)
         slower = statistics.median(one.median / other.median for one, other in pairs)
-        shown = f"{speed:,.0f}", f"{faster:.2f}", f"{latency:.3f}", f"{slower:.2f}", f"{used:.0f}"
+        shown = f"{speed:,.0f}", f"{faster:.2f}", f"{latency:.3f}", f"{slower:.2f}", f"{client:.0f}", f"{server:.0f}"
         drawn.add_row(kind, str(count), way, *shown)
     return drawn
 
