@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -12,11 +13,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class NoSockets(selectors.SelectSelector):
+    """Nothing arrives: the loop is never asked to wait, and what is simulated has no socket."""
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:  # noqa: ARG002 - as it is called
+        return []
+
+
 class StandingLoop(asyncio.SelectorEventLoop):
     """`now` is its time in seconds. Knows the insides of asyncio's loop: what is ready, and which timers there are."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(NoSockets())
         self.now = 1_000.0
         self.faults: list[dict[str, Any]] = []
         self.set_exception_handler(lambda _, context: self.faults.append(context))
@@ -45,13 +53,18 @@ class StandingLoop(asyncio.SelectorEventLoop):
 
     def quiet(self) -> None:
         """Until nobody has anything to do but wait."""
+        if self._ready or self._next_timer() <= self.now:  # type: ignore[attr-defined]
+            self.call_soon(self._stop_when_quiet)
+            self.run_forever()
 
-        async def turns() -> None:
-            await asyncio.sleep(0)
-            while self._ready:  # type: ignore[attr-defined] # noqa: ASYNC110 - one turn after another
-                await asyncio.sleep(0)
+    def _stop_when_quiet(self) -> None:
+        if self._ready:  # type: ignore[attr-defined]
+            self.call_soon(self._stop_when_quiet)
+        else:
+            self.stop()
 
-        self.run(turns())
+    def _write_to_self(self) -> None:
+        """Wakes nobody: it never sleeps."""
 
     def advance(self, seconds: float, between: Callable[[], None]) -> None:
         """Lets time pass, from one timer to the next; `between` does what is to be done at each."""
