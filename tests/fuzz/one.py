@@ -12,8 +12,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["server", "tidegate"]):
-    from tests.fuzz.targets import LONGEST, TARGETS
+from tests.fuzz.guided import LONGEST, TARGETS
 
 SEEDS = 200
 

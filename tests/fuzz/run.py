@@ -1,14 +1,16 @@
-"""One target in a process of its own, and what it came to."""
+"""One target in a process of its own, and what it came to.
+
+It is the fork of a process that has what is fuzzed, ready to guide libFuzzer.
+"""
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
-from tests.running_server import ROOT
+from tests.forked import Forker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,12 +27,17 @@ class Outcome:
     fault: str
 
 
+@cache
+def _forker() -> Forker:
+    return Forker("tests.fuzz.guided")
+
+
 def run(target: str, folder: Path, *options: str) -> Outcome:
     """`options` are libFuzzer's, for example -runs=1000 or -max_total_time=60."""
-    command = [sys.executable, "-m", "tests.fuzz.one", target, str(folder / target / "corpus"), *options]
-    done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False)
-    last = re.search(r"#(\d+)\s+DONE\s+cov: (\d+)", done.stderr)
-    memory = re.findall(r"rss: (\d+)Mb", done.stderr)
+    done = _forker().run("tests.fuzz.one", [target, str(folder / target / "corpus"), *options])
+    said = done.stderr.decode(errors="replace")
+    last = re.search(r"#(\d+)\s+DONE\s+cov: (\d+)", said)
+    memory = re.findall(r"rss: (\d+)Mb", said)
     cases, branches = (int(last[1]), int(last[2])) if last else (0, 0)
-    fault = "" if last and not done.returncode else done.stderr[-3_000:]
+    fault = "" if last and not done.returncode else said[-3_000:]
     return Outcome(target, cases, branches, int(memory[-1]) if memory else 0, fault)
