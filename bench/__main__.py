@@ -17,7 +17,7 @@ from typing import get_args
 from rich.console import Console
 from rich.status import Status
 
-from bench import fairness, plan, report, verdict, weights
+from bench import fairness, plan, report, verdict
 from bench.outcome import Outcome
 from bench.plan import Comparison, Server
 from bench.processes import exports, machine
@@ -107,6 +107,8 @@ def main() -> int:
     if options.only == [FAIRNESS]:
         return fairness.main(["--rounds", str(paced(options).rounds)])
     if options.only == [WEIGHTS]:
+        from bench import weights  # noqa: PLC0415 - torch, whose import takes two seconds
+
         return weights.main([])
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with it ignored
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

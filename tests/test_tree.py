@@ -83,6 +83,10 @@ def test_the_client_imports_grpc_protobuf_and_numpy_and_nothing_of_the_applicati
     assert not modules & {"server", "training", "bench", "demo", "onnx", "onnxruntime", "torch", "matplotlib", "rich"}
 
 
+def test_the_process_that_measures_imports_no_torch() -> None:
+    assert "torch" not in imported("import bench.__main__")
+
+
 def modules_of(*rooms: str) -> list[str]:
     """The modules of rooms, by name."""
     found = (path.relative_to(ROOT) for room in rooms for path in ROOT.glob(f"{room}/**/*.py"))
