@@ -1,17 +1,21 @@
 """An HTTP server in threads for one page, with few connections at a time.
 
-Silent ones are closed, and where others wait for a place the one that has had one for longest.
+Silent ones are closed, and where others wait for a place the one that has had one for longest. The page is made once
+for all who ask meanwhile, and takes no more than a tenth of the time: to make it holds the interpreter's lock.
 """
 
 import socket
 from contextlib import suppress
 from socketserver import ThreadingMixIn
-from threading import BoundedSemaphore, Thread
+from threading import BoundedSemaphore, Lock, Thread
+from time import monotonic, sleep, thread_time
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 _MOST = 32  # connections at a time
 _PATIENCE = 1.0  # seconds until the slowest of them has given up its place
+_ASKED = {"REQUEST_METHOD": "GET", "PATH_INFO": "/metrics"}
+_REST = 9  # times as long as a page took to make until the next one is made
 
 
 class Page:
@@ -36,12 +40,47 @@ class Page:
         class Handler(_Handler):
             timeout = silence
 
-        self._server = make_server(str(address[0]), port, application, server_class=Server, handler_class=Handler)
+        self._server = make_server(
+            str(address[0]), port, _Shared(application), server_class=Server, handler_class=Handler
+        )
         Thread(target=self._server.serve_forever, name="page", daemon=True).start()
 
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Shared:
+    """WSGI's application, which makes the same page for everybody."""
+
+    def __init__(self, application: Any) -> None:  # noqa: ANN401 # WSGI's
+        self._application = application
+        self._turn = Lock()
+        self._begun = 0  # pages
+        self._rested = 0.0  # by the clock: when the next one may be made
+        self._said: tuple[Any, Any] = "", ()  # status and header fields
+        self._body: list[bytes] = []
+
+    def __call__(self, _: object, start_response: Any) -> list[bytes]:  # noqa: ANN401 # WSGI's
+        before = self._begun
+        with self._turn:
+            if self._begun == before:  # else another has had it made since this one was asked for
+                self._make()
+            (status, fields), body = self._said, self._body
+        start_response(status, list(fields))
+        return body
+
+    def _make(self) -> None:
+        sleep(max(0.0, self._rested - monotonic()))
+        self._begun += 1
+        began = thread_time()
+        try:
+            self._body = list(self._application(_ASKED, self._say))
+        finally:
+            self._rested = monotonic() + _REST * (thread_time() - began)
+
+    def _say(self, status: str, fields: Any) -> None:  # noqa: ANN401 # WSGI's
+        self._said = status, fields
 
 
 class _Server(ThreadingMixIn, WSGIServer):

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import count
+from threading import Barrier, Lock
 from typing import TYPE_CHECKING
+
+import pytest
 
 from bench.processes.child import free_port
 from server.operations import page
@@ -30,3 +35,39 @@ def test_connections_that_send_their_requests_slowly_keep_nobody_from_the_page()
         for _ in range(2 * page._MOST):
             slow.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(b"G")
         assert asked(port).endswith(b"\r\n\r\nhere")
+
+
+class Together:
+    """A lock that nobody gets before so many ask for it."""
+
+    def __init__(self, count: int) -> None:
+        self._all, self._lock = Barrier(count), Lock()
+
+    def __enter__(self) -> None:
+        self._all.wait(60)
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_a_page_is_made_once_for_all_who_ask_meanwhile_and_anew_for_who_asks_later() -> None:
+    made = count()
+    shared = page._Shared(lambda _, start: start("200 OK", []) or [str(next(made)).encode()])
+    with ThreadPoolExecutor(10) as clients:
+        for number, asking in ((b"0", 10), (b"1", 1), (b"2", 10)):
+            shared._turn = Together(asking)  # type: ignore[assignment]
+            said = [clients.submit(shared, {}, lambda *_: None) for _ in range(asking)]
+            assert [one.result() for one in said] == [[number]] * asking
+
+
+def test_a_page_is_not_made_again_and_again_without_a_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    worked, times = iter([7.0, 7.5, 7.5, 7.5]), iter([100.0, 100.5, 101.0, 101.0])
+    monkeypatch.setattr(page, "thread_time", lambda: next(worked))
+    monkeypatch.setattr(page, "monotonic", lambda: next(times))
+    monkeypatch.setattr(page, "sleep", slept.append)
+    shared = page._Shared(application)
+    for _ in range(2):
+        assert shared({}, lambda *_: None) == [b"here"]
+    assert slept == [0.0, pytest.approx(100.5 + 9 * 0.5 - 101.0)]
