@@ -5,9 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +12,9 @@ import onnxruntime
 import pytest
 
 import tidegate
-from tests.running_server import ROOT, RunningServer
+from tests.running_server import RunningServer
 from tests.table_model import table_model, write
+from tests.tidegate.cli.test_cli import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,25 +50,12 @@ def expected(models: Path) -> tuple[np.ndarray, np.ndarray]:
     return forecast[0], weather[0]
 
 
-def _command(server: RunningServer, *arguments: str, given: str = TABLE) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tidegate.cli", "--server", server.address, *arguments],
-        input=given,
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env=os.environ,
-        timeout=240,
-    )
-
-
 @pytest.mark.parametrize("chunk", ["1", "3"])
 def test_the_commands_answers_to_a_raw_table_are_the_files_own(
     table_server: RunningServer, expected: tuple[np.ndarray, np.ndarray], tmp_path: Path, chunk: str
 ) -> None:
     (tmp_path / "week.csv").write_text(TABLE, encoding="utf-8")
-    done = _command(table_server, "stream", "table", "--no-trace", "--chunk", chunk, str(tmp_path / "week.csv"))
+    done = run(table_server.address, "stream", "table", "--no-trace", "--chunk", chunk, str(tmp_path / "week.csv"))
     note = "tidegate: columns that the model does not take are left out: station\n"
     assert (done.returncode, done.stderr) == (0, note)
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
@@ -84,7 +69,7 @@ def test_json_on_standard_input_is_answered_as_the_csv_is(
 ) -> None:
     rows = csv.DictReader(io.StringIO(TABLE), delimiter=";")
     lines = "".join(json.dumps({name: cell for name, cell in row.items() if cell}) + "\n" for row in rows)
-    done = _command(table_server, "stream", "table", "--no-trace", "--input", "json", given=lines)
+    done = run(table_server.address, "stream", "table", "--no-trace", "--input", "json", given=lines)
     assert done.returncode == 0, done.stderr
     forecast = [float(row["demand"]) for row in csv.DictReader(io.StringIO(done.stdout))]
     np.testing.assert_allclose(forecast, expected[0].ravel(), rtol=1e-5, atol=1e-5)
@@ -94,9 +79,13 @@ def test_json_lines_and_drawings_show_classes_and_units(
     table_server: RunningServer, expected: tuple[np.ndarray, np.ndarray]
 ) -> None:
     classes = [("sun", "rain")[at] for at in expected[1].argmax(1)]
-    lines = _command(table_server, "stream", "table", "--no-trace", "--output", "jsonl").stdout.splitlines()
+    lines = run(
+        table_server.address, "stream", "table", "--no-trace", "--output", "jsonl", given=TABLE
+    ).stdout.splitlines()
     assert [json.loads(line)["classes"] for line in lines] == [{"weather": each} for each in classes]
-    drawn = _command(table_server, "stream", "table", "--no-trace", "--output", "drawing").stdout.splitlines()
+    drawn = run(
+        table_server.address, "stream", "table", "--no-trace", "--output", "drawing", given=TABLE
+    ).stdout.splitlines()
     assert drawn[-5].split() == ["step", "demand", "[MW]", "weather", "p(sun)", "p(rain)"]
     assert [line.split()[2] for line in drawn[-4:]] == classes
 
@@ -115,7 +104,7 @@ def test_what_is_wrong_with_a_table_is_said_with_file_line_and_column(
 ) -> None:
     path = tmp_path / "week.csv"
     path.write_text(TABLE.replace(old, new), encoding="utf-8")
-    done = _command(table_server, "stream", "table", "--no-trace", str(path))
+    done = run(table_server.address, "stream", "table", "--no-trace", str(path))
     assert done.returncode == 1
     assert f"tidegate: {path}: {sentence}" in done.stderr
 
@@ -189,7 +178,7 @@ def test_a_description_shows_all_that_is_said_of_a_column(table_server: RunningS
     assert (x.columns[3].lowest, x.columns[3].highest, x.timestamp) == (0, 100, ("Date", "Time"))
     assert (forecast.units, weather.classes) == (("MW",), ("sun", "rain"))
     assert weather.class_of(np.array([0.2, 0.8])) == "rain"
-    page = _command(table_server, "describe", "table").stdout
+    page = run(table_server.address, "describe", "table").stdout
     for line in (
         "    temp  degC  may be missing; 'Temperature (C)' in a table",
         "    wind        one of NW, SE, or any other",
