@@ -65,7 +65,9 @@ def alone(waiting: list[Experiment], folder: Path, asked: Callable[[], bool]) ->
 
 def together(waiting: list[Experiment], folder: Path, jobs: int, asked: Callable[[], bool]) -> Iterator[Outcome | None]:
     """Several at a time. A signal reaches this process, which sets an event for the others."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    # their imports take seconds, once for all; an optimiser imports the second
+    context.set_forkserver_preload([__name__, "torch._dynamo"])
     stop = context.Event()
     with ProcessPoolExecutor(jobs, context, initializer=begin, initargs=(stop,)) as pool:
         pending = {pool.submit(carry_out_here, experiment, folder) for experiment in waiting}
