@@ -24,7 +24,7 @@ _WINDOW = Allowance(2**22)  # bytes of answers that are computed before they are
 _MOST_WAITING = 64  # predictions of one client that may wait for room
 _MOST_BEGINNING = 2  # predictions that begin in one turn of the event loop: each takes a third of a millisecond
 _CLIENTS = 4  # clients that may have as many bytes as one may, at the same time
-_TOGETHER = 8  # rows of a batch whose steps are taken without a break
+_TOGETHER = 8  # rows of a batch whose steps are taken without a break: that costs as much as a step of all rows
 _PART = 16  # one part of so many of what a client may have is kept for it, whatever the others have
 _KEPT = 64  # clients for which it is
 
@@ -100,10 +100,10 @@ class Predictor:
         try:
             await self._beginnings.turn(caller.account)
             await run.open(model, manner, seed)
-            for at, some in enumerate(run.parts()):
+            for at, part in enumerate(run.parts()):
                 if at:
                     await self._beginnings.turn(caller.account)
-                run.begin(some, inputs)
+                run.begin(*part, inputs)
             made = await run.prediction()
         except BaseException:
             self.release(caller, size)
@@ -201,20 +201,22 @@ class _Run:
         await self._collector.opened.wait()
         self._collector.check()
 
-    def parts(self) -> Iterator[range]:
-        """The rows, a few at a time. Where each takes one step, they are one fleet."""
-        together = self._rows if self._steps == 1 else _TOGETHER
-        return (range(at, min(at + together, self._rows)) for at in range(0, self._rows, together))
+    def parts(self) -> Iterator[tuple[range, range]]:
+        """The rows and steps of what is taken without a break: one step of all rows, or all steps of a few rows."""
+        rows, steps = self._rows, self._steps
+        if rows > 1 and (steps == 1 or _TOGETHER * steps <= rows):
+            return ((range(rows), range(step, step + 1)) for step in range(steps))
+        return ((range(at, min(at + _TOGETHER, rows)), range(steps)) for at in range(0, rows, _TOGETHER))
 
-    def begin(self, rows: range, inputs: Named) -> None:
-        """Takes all steps of some rows of `inputs` [rows, T, ...row]. Raises Refusal."""
-        if len(rows) > 1 and self._steps == 1:
-            handles = np.arange(self._rows)
-            self.stream.fleet(handles, np.zeros_like(handles), [(port, x[:, 0]) for port, x in inputs])
+    def begin(self, rows: range, steps: range, inputs: Named) -> None:
+        """Takes a part of the steps `inputs` [rows, T, ...row]. Raises Refusal."""
+        if len(rows) > 1 and len(steps) == 1:
+            handles, step = np.arange(len(rows)), np.full(len(rows), steps.start)
+            self.stream.fleet(handles, step, [(port, x[:, steps.start]) for port, x in inputs])
         else:
             for row in rows:
                 self.stream.steps(row, 0, [(port, x[row]) for port, x in inputs], company=self._rows > 1)
-        if rows.stop == self._rows:
+        if rows.stop == self._rows and steps.stop == self._steps:
             self.stream.close(0, self._rows)
 
     async def prediction(self) -> Prediction:

@@ -153,11 +153,12 @@ async def test_answers_of_a_batch_count_together_before_one_is_computed(
     assert not predictor._taken
 
 
-@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize(("steps", "taken"), [(1, [10]), (2, [10, 10]), (3, [])])
 @pytest.mark.parametrize("manner", [NO_TRACE, Manner()], ids=["no trace", "trace"])
-async def test_a_batch_is_what_each_of_its_rows_is_by_itself_and_its_single_steps_are_computed_together(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, steps: int, manner: Manner
+async def test_a_batch_is_what_each_of_its_rows_is_by_itself_and_a_few_steps_of_many_rows_are_computed_together(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, steps: int, taken: list[int], manner: Manner
 ) -> None:
+    monkeypatch.setattr(prediction, "_TOGETHER", 5)
     rows = ROWS[: 10 * steps].reshape(10, steps, 3)
     predictor, fleets = Predictor(shelf, 2**25), list[int]()
     fleet = Stream.fleet
@@ -166,7 +167,7 @@ async def test_a_batch_is_what_each_of_its_rows_is_by_itself_and_its_single_step
     )
     made, size = await predictor.predict_all(CALLER, MODEL, 1, 10, [("", rows)], manner)
     predictor.release(CALLER, size)
-    assert fleets == [10] * (steps == 1)
+    assert fleets == taken
     assert (made.trace is None) == (manner == NO_TRACE)
     for at, row in enumerate(rows):
         alone, size = await predict(predictor, row, manner)
@@ -199,7 +200,7 @@ async def test_of_a_batch_and_of_predictions_that_come_together_a_few_begin_in_e
         prediction._Run, "begin", lambda run, *given: begun.append(run.stream._caller.account) or begin(run, *given)
     )
     predictor, other = Predictor(shelf, 2**25), Caller("ipv4:10.0.0.2")
-    batch = predictor.predict_all(CALLER, MODEL, 1, 6, [("", np.stack([ROWS[:2]] * 6))], NO_TRACE)
+    batch = predictor.predict_all(CALLER, MODEL, 1, 6, [("", np.stack([ROWS[:9]] * 6))], NO_TRACE)
     many = [predict(predictor, ROWS[:1]) for _ in range(4)]
     late = predictor.predict(other, MODEL, 1, [("", ROWS[:1])], NO_TRACE)
     tasks = [asyncio.ensure_future(each) for each in (batch, *many, late)]
