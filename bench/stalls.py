@@ -37,7 +37,6 @@ from stepgraph.file import content
 
 MOST = 20.0  # ms that a step of a bystander may take
 LONGEST = 5.0  # ms of processor time that a turn of the event loop may take
-AGAIN = 2  # times that an attack that missed is repeated: what the machine did elsewhere does not come again
 PATIENCE = 30.0  # seconds for an attack
 HOPELESS = 5_000.0  # ms without an answer after which an attack is over, and a server anew
 SETTLE = 0.5  # seconds after an attack that are still its own
@@ -182,13 +181,13 @@ def places(models: Path, cache: Cache, parked: int) -> Iterator[tuple[Place, Pla
 
 
 def until_hopeless(
-    attacks: Iterable[tuple[str, Attack]], attacked: Place, beside: Place, status: Status
+    attacks: Iterable[tuple[str, Attack]], attacked: Place, beside: Place, again: int, status: Status
 ) -> Iterator[Stall]:
     """One attack after the other, up to one after which the server needs to be another."""
     for name, attack in attacks:
         status.update(name)
         stall = measure(name, attack, attacked, beside)
-        for _ in range(AGAIN):
+        for _ in range(again):
             if stall.met or stall.error:
                 break
             stall = min(stall, measure(name, attack, attacked, beside), key=lambda one: one.excess)
@@ -197,7 +196,7 @@ def until_hopeless(
             return
 
 
-def run(attacks: Mapping[str, Attack], listed: int, parked: int, status: Status) -> list[Stall]:
+def run(attacks: Mapping[str, Attack], listed: int, parked: int, again: int, status: Status) -> list[Stall]:
     """All attacks, one after the other."""
     cache, left = exports.ready(), list(attacks.items())
     stalls: list[Stall] = []
@@ -205,7 +204,7 @@ def run(attacks: Mapping[str, Attack], listed: int, parked: int, status: Status)
         while left:
             status.update("filling the stores, and starting the servers")
             with places(models, cache, parked) as (attacked, beside):
-                stalls += until_hopeless(left, attacked, beside, status)
+                stalls += until_hopeless(left, attacked, beside, again, status)
             left = list(attacks.items())[len(stalls) :]
     return stalls
 
@@ -218,11 +217,15 @@ def main() -> int:
     )
     parser.add_argument("--models", type=int, default=40, help="how many the server has (default: 40)")
     parser.add_argument("--parked", type=int, default=100_000, help="sequences in its store (default: 100,000)")
+    # what the machine did elsewhere does not come again
+    parser.add_argument(
+        "--again", type=int, default=2, help="times that an attack that missed is repeated (default: 2)"
+    )
     options = parser.parse_args()
     chosen = {n: a for n, a in ATTACKS.items() if not options.only or any(word in n for word in options.only)}
     console = report.begun()
     with console.status("exporting the models") as status:
-        stalls = run(chosen, options.models, options.parked, status)
+        stalls = run(chosen, options.models, options.parked, options.again, status)
     console.print(table(stalls))
     worst = max(stalls, key=lambda stall: stall.worst)
     verdict = "met" if all(stall.met for stall in stalls) else "missed"

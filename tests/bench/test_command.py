@@ -78,7 +78,9 @@ def test_an_outage_of_the_store_is_measured_in_three_phases() -> None:
 
 
 def test_the_stalls_of_a_bystander_are_measured_for_each_attack() -> None:
-    table = printed('bench.stalls --only "parked by" --only empty --only listed --models 1 --parked 100', 0, 1)
+    table = printed(
+        'bench.stalls --only "parked by" --only empty --only listed --models 1 --parked 100 --again 0', 0, 1
+    )
     assert "10,000 parked by one message" in table
     assert "500,000 empty tensors" in table
     assert "the longest step took" in table
