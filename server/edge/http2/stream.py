@@ -100,25 +100,29 @@ class CallStream:
         self.unread += len(data)
         if self._body is not None:
             data = self._fill(self._body, data)
-        part = self.part
+        part, at, begins, fault = self.part, 0, 0, ""
         part += data
-        while len(part) >= _PREFIX and self.state is State.OPEN and self._body is None:
-            size = U32.unpack_from(part, 1)[0]
-            if part[0] > 1:
-                return self.finish(_INTERNAL, f"a message says of its compression {part[0]}; expected 0 or 1")
-            if size > self.most:
-                return self.finish(_RESOURCE_EXHAUSTED, f"a message of {size} bytes came; {self.most} is the limit")
-            if len(part) < size + _PREFIX:
-                if size + _PREFIX > self.room + len(part) and not self._large:
-                    self._large = True
-                    self.receiver.large(size)
-                break
-            self._large = False
-            with memoryview(part) as view:  # or the slice would be one more copy
-                message, compressed = bytes(view[_PREFIX : size + _PREFIX]), bool(view[0])
-            del part[: size + _PREFIX]
-            self.receiver.message(message, compressed)
-        return None
+        with memoryview(part) as view:  # it is cut once: thousands of messages may have come in one frame
+            while len(part) - at >= _PREFIX and self.state is State.OPEN and self._body is None:
+                size, compressed = U32.unpack_from(part, at + 1)[0], part[at]
+                end = at + _PREFIX + size
+                if compressed > 1 or size > self.most:
+                    fault = f"a message of {size} bytes came; {self.most} is the limit"
+                    if compressed > 1:
+                        fault = f"a message says of its compression {compressed}; expected 0 or 1"
+                    break
+                if len(part) < end:
+                    begins = size if end > self.room + len(part) and not self._large else 0
+                    break
+                self._large = False
+                message, at = bytes(view[at + _PREFIX : end]), end
+                self.receiver.message(message, bool(compressed))
+        del part[:at]
+        if fault:
+            self.finish(_INTERNAL if part[0] > 1 else _RESOURCE_EXHAUSTED, fault)
+        elif begins:
+            self._large = True
+            self.receiver.large(begins)
 
     def _fill(self, body: memoryview, data: bytes) -> bytes:
         """Takes what belongs to the message, which is handed on once it is whole; returns what comes after it."""

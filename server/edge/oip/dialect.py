@@ -14,7 +14,7 @@ from typing import Never, NoReturn
 from server.caller import Caller
 from server.edge.dialect import Outgoing, Whole
 from server.edge.oip import responses
-from server.edge.oip.inference import Inference
+from server.edge.oip.inference import Inference, Prepared
 from server.edge.oip.requests import Asked, Rejected
 from server.edge.oip.responses import Made, Writer
 from server.edge.oip.served import Done, Life, Result, ServedSequence
@@ -106,7 +106,9 @@ class Visit:
         turn = self._turn(_EACH + asked.size + expected)
         done = self._inference.counted(asked, partial(self._answered, turn, asked))
         if asked.place is None:
-            task = asyncio.get_running_loop().create_task(self._predict(turn, asked, done))
+            if (prepared := self._inference.prepared(self._caller, asked, done)) is None:
+                return
+            task = asyncio.get_running_loop().create_task(self._predict(turn, prepared, done))
             self._predictions.add(task)
             task.add_done_callback(self._predictions.discard)
             return
@@ -131,9 +133,9 @@ class Visit:
         self._bytes += size
         return turn
 
-    async def _predict(self, turn: _Turn, asked: Asked, done: Done) -> None:
+    async def _predict(self, turn: _Turn, prepared: Prepared, done: Done) -> None:
         try:
-            size = await self._inference.predict(self._caller, asked, done)
+            size = await self._inference.predict(self._caller, prepared, done)
         except Exception:
             log.exception("a request failed")
             done(TidegateError("the server failed; its log has the details"))

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from math import prod
 from time import perf_counter
@@ -12,13 +13,14 @@ import numpy as np
 
 from server.caller import Caller, Right
 from server.edge.backend import Backend
-from server.edge.oip.requests import Asked, steps_of
+from server.edge.oip.requests import Asked, Steps, steps_of
 from server.edge.oip.responses import Made, wants_trace
 from server.edge.oip.sequences import Sequences
 from server.edge.oip.served import Done, Result, User
 from server.edge.oip.statistics import Statistics
 from server.errors import OverLimit, TidegateError
 from server.futures import settle
+from server.runtime.served_model import ServedModel
 from server.streams.handles import row_bytes
 from server.streams.trace import Manner, Selection, plan
 
@@ -26,6 +28,15 @@ log = logging.getLogger(__name__)
 
 _SMALL = 2**16  # bytes of an answer
 _ADDRESSES = 4  # all together may have so many times what one may
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A request of no sequence that was not refused so far."""
+
+    model: ServedModel
+    steps: Steps
+    manner: Manner
 
 
 class Inference:
@@ -52,7 +63,9 @@ class Inference:
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         done = self.counted(asked, partial(settle, answer))
         if asked.place is None:
-            left: Callable[[], None] = partial(self.release, caller, await self.predict(caller, asked, done))
+            prepared = self.prepared(caller, asked, done)
+            size = 0 if prepared is None else await self.predict(caller, prepared, done)
+            left: Callable[[], None] = partial(self.release, caller, size)
         else:
             left = self._asked(caller, asked, user, done)
         try:
@@ -111,14 +124,26 @@ class Inference:
 
     # Of no sequence ---------------------------------------------------------------------------------------------------
 
-    async def predict(self, caller: Caller, asked: Asked, done: Done) -> int:
+    def prepared(self, caller: Caller, asked: Asked, done: Done) -> Prepared | None:
+        """What `predict` takes; None: it is refused, which `done` was told. So a flood of those needs no tasks."""
+        try:
+            return self._looked_at(caller, asked)
+        except TidegateError as error:
+            done(error)
+            del done  # the error refers to this frame
+        except Exception:
+            log.exception("a request failed")
+            done(TidegateError("the server failed; its log has the details"))
+        return None
+
+    async def predict(self, caller: Caller, prepared: Prepared, done: Done) -> int:
         """Every row of a request begins in the model's initial state, and nothing is kept.
 
         Returns the bytes of the answer, which count until they are released.
         """
         taken = list[int]()
         try:
-            done(await self._predicted(caller, asked, taken))
+            done(await self._predicted(caller, prepared, taken))
         except TidegateError as error:
             self.release(caller, sum(taken))
             taken.clear()
@@ -134,16 +159,19 @@ class Inference:
         if size:
             self._backend.predictor.release(caller, size)
 
-    async def _predicted(self, caller: Caller, asked: Asked, taken: list[int]) -> Made:
+    def _looked_at(self, caller: Caller, asked: Asked) -> Prepared:
         caller.require(Right.PREDICT, asked.model)
         model = self._backend.admission.find(asked.model, asked.version, 1)
         steps, most = steps_of(asked.inputs, model.graph.inputs), self._backend.settings.max_batch
         if steps.batch > most:
             raise OverLimit(f"a batch of {steps.batch} rows came; {most} is the limit")
-        manner = Manner(Selection(none=not wants_trace(asked.outputs, model.graph)))
+        return Prepared(model, steps, Manner(Selection(none=not wants_trace(asked.outputs, model.graph))))
+
+    async def _predicted(self, caller: Caller, prepared: Prepared, taken: list[int]) -> Made:
+        model, steps = prepared.model, prepared.steps
         with self._backend.admission.call():
             made, size = await self._backend.predictor.predict_all(
-                caller, model.name, model.version, steps.batch, steps.inputs, manner
+                caller, model.name, model.version, steps.batch, steps.inputs, prepared.manner
             )
         taken.append(size)
         count = next(iter(made.outputs.values())).shape[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import repeat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h2.events
 import numpy as np
@@ -40,6 +40,26 @@ def test_messages_arrive_as_they_were_sent_wherever_they_are_cut() -> None:
         assert call.messages == sent
         assert call.ended
         assert not call.is_gone
+
+
+class Noted(bytearray):
+    """Notes how often something is cut off."""
+
+    cuts = 0
+
+    def __delitem__(self, at: Any) -> None:  # noqa: ANN401 # as bytearray's
+        Noted.cuts += 1
+        super().__delitem__(at)
+
+
+def test_of_thousands_of_messages_in_one_frame_none_has_the_others_copied() -> None:
+    wired = Wired()
+    number = wired.call()
+    wired.codec.streams[number].part = Noted()
+    wired.client.send_data(number, message(b"") * 3_000)
+    wired.exchange()
+    assert wired.calls[0].messages == [b""] * 3_000
+    assert Noted.cuts == 1
 
 
 def test_frames_arrive_wherever_the_bytes_of_a_connection_are_cut() -> None:
