@@ -4,7 +4,8 @@ And the longest turn of the attacked server's event loop, in processor time of i
 
 One server with its checkpoints in SQLite, where a hundred thousand sequences are parked, and a client of it that takes
 one step after the other, in a process of its own. Beside them a second server that nobody attacks, with a client of the
-same kind: what it has to wait is the machine's doing. `--only` takes the attacks whose names contain a word.
+same kind: what it has to wait is the machine's doing. Who attacks is a process that gives way to the others, as one on
+another machine takes nothing from them. `--only` takes the attacks whose names contain a word.
 """
 
 import argparse
@@ -14,20 +15,19 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import grpc
 import numpy as np
 from rich.status import Status
 from rich.table import Table
 
 from bench import report
 from bench.attacks.every import ATTACKS
-from bench.attacks.speech import HIDDEN, IDLE, MODEL, Attack
+from bench.attacks.speech import HIDDEN, IDLE, MODEL
 from bench.client.connection import ready
 from bench.parked import Parked
 from bench.processes import exports
@@ -37,9 +37,7 @@ from stepgraph.file import content
 
 MOST = 20.0  # ms that a step of a bystander may take
 LONGEST = 5.0  # ms of processor time that a turn of the event loop may take
-PATIENCE = 30.0  # seconds for an attack
 HOPELESS = 5_000.0  # ms without an answer after which an attack is over, and a server anew
-SETTLE = 0.5  # seconds after an attack that are still its own
 
 
 @dataclass(frozen=True)
@@ -119,24 +117,14 @@ class Place:
         return tuple(self._bystander.ask({"ask": "end"})["took"])
 
 
-def measure(name: str, attack: Attack, attacked: Place, beside: Place) -> Stall:
+def measure(name: str, attacker: Child, attacked: Place, beside: Place) -> Stall:
     """One attack."""
     for place in (attacked, beside):
         place.begin()
     attacked.measure_turns()
-    error = asyncio.run(carried_out(attack, attacked.port))
+    wrong = attacker.ask({"attack": name, "port": attacked.port})["wrong"]
     turn, where = attacked.longest_turn()
-    return Stall(name, attacked.end(), beside.end(), turn, where, error)
-
-
-async def carried_out(attack: Attack, port: int) -> str:
-    """Runs an attack; what was wrong with it, if anything."""
-    try:
-        await asyncio.wait_for(attack(port), PATIENCE)
-    except (TimeoutError, RuntimeError, asyncio.InvalidStateError, grpc.aio.AioRpcError) as error:
-        return str(error) or f"not over after {PATIENCE:.0f} s"
-    await asyncio.sleep(SETTLE)
-    return ""
+    return Stall(name, attacked.end(), beside.end(), turn, where, wrong)
 
 
 @contextmanager
@@ -181,31 +169,31 @@ def places(models: Path, cache: Cache, parked: int) -> Iterator[tuple[Place, Pla
 
 
 def until_hopeless(
-    attacks: Iterable[tuple[str, Attack]], attacked: Place, beside: Place, again: int, status: Status
+    attacks: Iterable[str], attacker: Child, attacked: Place, beside: Place, again: int, status: Status
 ) -> Iterator[Stall]:
     """One attack after the other, up to one after which the server needs to be another."""
-    for name, attack in attacks:
+    for name in attacks:
         status.update(name)
-        stall = measure(name, attack, attacked, beside)
+        stall = measure(name, attacker, attacked, beside)
         for _ in range(again):
             if stall.met or stall.error:
                 break
-            stall = min(stall, measure(name, attack, attacked, beside), key=lambda one: one.excess)
+            stall = min(stall, measure(name, attacker, attacked, beside), key=lambda one: one.excess)
         yield stall
         if stall.error or stall.worst > HOPELESS:
             return
 
 
-def run(attacks: Mapping[str, Attack], listed: int, parked: int, again: int, status: Status) -> list[Stall]:
+def run(attacks: Sequence[str], listed: int, parked: int, again: int, status: Status) -> list[Stall]:
     """All attacks, one after the other."""
-    cache, left = exports.ready(), list(attacks.items())
+    cache = exports.ready()
     stalls: list[Stall] = []
-    with repository(cache, listed) as models:
-        while left:
+    attacker = Child("attacker", ["bench.attacks.attacker"], cache.log("attacker"))
+    with repository(cache, listed) as models, attacker:
+        while left := attacks[len(stalls) :]:
             status.update("filling the stores, and starting the servers")
             with places(models, cache, parked) as (attacked, beside):
-                stalls += until_hopeless(left, attacked, beside, again, status)
-            left = list(attacks.items())[len(stalls) :]
+                stalls += until_hopeless(left, attacker, attacked, beside, again, status)
     return stalls
 
 
@@ -222,7 +210,7 @@ def main() -> int:
         "--again", type=int, default=2, help="times that an attack that missed is repeated (default: 2)"
     )
     options = parser.parse_args()
-    chosen = {n: a for n, a in ATTACKS.items() if not options.only or any(word in n for word in options.only)}
+    chosen = [name for name in ATTACKS if not options.only or any(word in name for word in options.only)]
     console = report.begun()
     with console.status("exporting the models") as status:
         stalls = run(chosen, options.models, options.parked, options.again, status)

@@ -6,21 +6,19 @@ It takes one question a line and gives one answer a line, both JSON:
   {"ask": "end"}                                {"took": [milliseconds of each step]}, one that waits yet is the last
 """
 
+import asyncio
 import threading
 import time
-from queue import SimpleQueue
-from typing import Any
 
-import grpc
+import uvloop
 
-from bench.client.traffic import rows
+from bench.client.many import One
+from bench.client.plain import StreamEndedError
 from bench.processes.worker import Json, work
-from tidegate import wire
-from tidegate.v1 import sequence_pb2, tidegate_pb2_grpc
 
 PATIENCE = 1.0  # seconds for the last answer
 PAUSE = 0.001  # seconds between an answer and the next step
-ROW = rows(0, 1)[0]
+FIRST = 20  # steps that do not count: what is slow once
 
 
 class Bystander:
@@ -29,6 +27,7 @@ class Bystander:
     def __init__(self) -> None:
         self._over = threading.Event()
         self._took: list[float] = []
+        self._sent = 0.0
 
     def __call__(self, question: Json) -> Json:
         """Answer one question."""
@@ -54,42 +53,24 @@ class Bystander:
     def _run(self, port: int, model: str, opened: threading.Event) -> None:
         self._refused = ""
         try:
-            self._steps(port, model, opened)
-        except (grpc.RpcError, RuntimeError) as error:
+            uvloop.run(self._steps(port, model, opened))
+        except (StreamEndedError, OSError, RuntimeError) as error:
             if opened.is_set():
                 raise
             self._refused = str(error)
             opened.set()
 
-    def _steps(self, port: int, model: str, opened: threading.Event) -> None:
-        requests: SimpleQueue[sequence_pb2.StreamRequest | None] = SimpleQueue()
-        with grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.use_local_subchannel_pool", 1)]) as channel:
-            call = tidegate_pb2_grpc.TidegateStub(channel).Stream(iter(requests.get, None))
-            trace = sequence_pb2.TraceSelection(none=True)
-            answer(call, requests, sequence_pb2.StreamRequest(open=sequence_pb2.Open(model=model, trace=trace)))
-            for step in range(20):  # what is slow once
-                answer(call, requests, steps(step))
-            opened.set()
-            while not self._over.wait(PAUSE):
-                step += 1
-                self._sent = time.perf_counter()
-                answer(call, requests, steps(step))
-                self._took.append((time.perf_counter() - self._sent) * 1e3)
-            requests.put(None)
-
-
-def steps(number: int) -> sequence_pb2.StreamRequest:
-    """One step of the sequence."""
-    message = sequence_pb2.Steps(first_step=number, inputs=[wire.encode("", ROW)], answered=number)
-    return sequence_pb2.StreamRequest(steps=message)
-
-
-def answer(call: Any, requests: "SimpleQueue[Any]", request: sequence_pb2.StreamRequest) -> None:  # noqa: ANN401
-    """Sends a request and waits for its answer."""
-    requests.put(request)
-    response = next(call)
-    if response.HasField("failure"):
-        raise RuntimeError(response.failure.error.message)
+    async def _steps(self, port: int, model: str, opened: threading.Event) -> None:
+        one = await One.open(port, model)
+        for _ in range(FIRST):
+            await one.step()
+        opened.set()
+        while not self._over.is_set():
+            await asyncio.sleep(PAUSE)
+            self._sent = time.perf_counter()
+            await one.step()
+            self._took.append((time.perf_counter() - self._sent) * 1e3)
+        one.close()
 
 
 if __name__ == "__main__":
