@@ -249,8 +249,6 @@ def test_a_store_moves_to_another_kind_while_no_server_runs_and_clients_resume_t
     here, there, file = f"sqlite:{tmp_path / 'store'}", valkey.url, str(tmp_path / "backup")
     first = start(lstm_only, "--store", here).ready()
     left = [parked(first.address, "ann", 5) for _ in range(3)]
-    with tidegate.connect(first.address) as client, client.sequence("lstm", trace=False) as sequence:
-        expected = [sequence.step(row).output.tobytes() for row in ROWS]
     first.terminate()
     first.wait()
     store = command.main
@@ -263,6 +261,8 @@ def test_a_store_moves_to_another_kind_while_no_server_runs_and_clients_resume_t
     assert store(["move", here, here]) == 1
     assert "the same store" in capsys.readouterr().err
     second = start(lstm_only, "--store", there).ready()
+    with tidegate.connect(second.address) as client, client.sequence("lstm", trace=False) as sequence:
+        expected = [sequence.step(row).output.tobytes() for row in ROWS]
     for id_, token, answers in left:
         assert answers + the_rest(second.address, id_, token, 5) == expected
 
