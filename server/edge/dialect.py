@@ -1,8 +1,11 @@
 """What an exchange needs of a protocol and of what carries its messages."""
 
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any, Protocol, Self, runtime_checkable
+
+import grpc
 
 from server.edge.pieces import Message
 from server.errors import TidegateError
@@ -119,7 +122,15 @@ class Served(Protocol):
 
 
 class Dialect(Protocol):
-    """Translates between the messages of a protocol and the calls and events of what carries out its requests."""
+    """Translates between the messages of a protocol and the calls and events of what carries out its requests.
+
+    `at_once`: how many requests that came together are given to `together`, at most.
+    """
+
+    at_once: int
+
+    def together(self, those: Sequence[Request], stream: Any) -> bool:  # noqa: ANN401 # what the exchange was told to make
+        """Carries out several requests as one; False: that cannot be done, and nothing was."""
 
     def take(self, request: Request, stream: Any, company: bool) -> None:  # noqa: ANN401 # what the exchange was told to make
         """Carries out one request. `company`: others came in the same message. Raises TidegateError."""
@@ -135,3 +146,63 @@ class Dialect(Protocol):
 
         The first is not Large.
         """
+
+
+class Company:
+    """Requests that came at the same time, in one message or several: taken together where that can be done.
+
+    Args:
+        most: how many are taken together.
+    """
+
+    __slots__ = ("_apart", "_most", "_requests", "after")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._requests: Iterator[Request] | None = None
+        self._apart = 0  # so many are taken one by one; below 0: all
+        self.after: Request | Bundle | None = None  # a message that came with them, and after them
+
+    def __bool__(self) -> bool:
+        """Whether there may be some."""
+        return self._requests is not None
+
+    def unpack(self, bundle: Bundle) -> None:
+        self._requests, self._apart = iter(bundle.requests), -1 if bundle.large else 0
+
+    def gather(self, first: Request, call: Call) -> bool:
+        """Takes the requests that are here besides the first; False: there are none, or each is taken by itself."""
+        together = [first]
+        while len(together) < self._most and call.several and (message := call.take()) is not None:
+            if isinstance(message, Bundle) or message is grpc.aio.EOF:
+                self.after = message
+                break
+            together.append(message)
+        if len(together) == 1 and self.after is None:
+            return False
+        self._requests, self._apart = iter(together), 0
+        return True
+
+    def several(self) -> list[Request]:
+        """Those that are next, if they may be taken together; `next` takes the first of them by itself."""
+        if self._requests is None or self._apart:
+            return []
+        those = list(islice(self._requests, self._most))
+        self._requests, self._apart = chain(those, self._requests), len(those)
+        return those if len(those) > 1 else []
+
+    def took(self, those: Sequence[Request]) -> None:
+        """They were taken together."""
+        assert self._requests is not None
+        next(islice(self._requests, len(those) - 1, None))
+        self._apart = 0
+
+    def next(self) -> Request | None:
+        """The next; None: there is none."""
+        request = None if self._requests is None else next(self._requests, None)
+        self._requests = None if request is None else self._requests
+        self._apart -= 1
+        return request
+
+    def clear(self) -> None:
+        self._requests = None

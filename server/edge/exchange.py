@@ -6,7 +6,7 @@ Knows no protocol: a `Dialect` translates between a client's messages and a `Str
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ import grpc
 
 from server.durability.keeper import AnyKeeper
 from server.edge.admission import Leaving
-from server.edge.dialect import ANSWERS, Bundle, Call, Dialect, Large, Outgoing, Request, Served
+from server.edge.dialect import ANSWERS, Bundle, Call, Company, Dialect, Large, Outgoing, Request, Served
 from server.edge.pace import Pace
 from server.errors import Silent, TidegateError
 from server.futures import settle
@@ -50,13 +50,8 @@ class Exchange:
         note: Callable[[Failed, Any], None] = lambda _, __: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._call = call
-        self._dialect = dialect
-        self._keeper = keeper
-        self._allowed = allowed
-        self._silence = silence
-        self._pace = pace
-        self._note = note
+        self._call, self._dialect, self._keeper = call, dialect, keeper
+        self._allowed, self._silence, self._pace, self._note = allowed, silence, pace, note
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._stream = make(self._emit)
         self._stream.when_free(self._queue)
@@ -65,7 +60,7 @@ class Exchange:
         self._last_was_read = self._reading = False  # the end of the call; requests are being taken
         self._stalled = False  # no request is taken: see _stall
         self._queues = False  # for a turn
-        self._bundle: Iterator[Request] | None = None  # the rest of a message
+        self._company = Company(dialect.at_once)  # what came together, and is not taken yet
         # writing
         self._outgoing: deque[Outgoing] | tuple[()] = ()  # an empty deque takes 760 bytes
         self._unwritten = 0  # the bytes of those that carry no answer
@@ -142,7 +137,7 @@ class Exchange:
         clock, ends = self._pace.clock, self._pace.ends()
         try:
             while self._take_next():  # one at least: a client that has only one waits for nobody
-                if (self._bundle is not None or self._call.several) and clock() > ends:
+                if (self._company or self._call.several) and clock() > ends:
                     self._stall(again=True)
                     break
         except Exception as error:  # noqa: BLE001 # it is the stream's
@@ -157,18 +152,22 @@ class Exchange:
         """Takes one request, and says whether more may be taken."""
         if self._over.done():
             return False
-        if self._bundle is not None:
-            return self._take_from(self._bundle)
+        if self._company:
+            return self._take_from(self._company)
         if self._stream.full or self._unwritten >= self._allowed.size:
             return self._stall()
-        return (message := self._call.take()) is not None and self._take_message(message)
+        message, self._company.after = self._company.after, None
+        message = self._call.take() if message is None else message
+        return message is not None and self._take_message(message)
 
-    def _take_from(self, bundle: Iterator[Request]) -> bool:
+    def _take_from(self, company: Company) -> bool:
         if self._stream.working or self._unwritten >= self._allowed.size:
             return self._stall()
-        if (request := next(bundle, None)) is None or self._leaving:
-            self._bundle = None
-        else:
+        if self._leaving:
+            company.clear()
+        elif (those := company.several()) and self._dialect.together(those, self._stream):
+            company.took(those)
+        elif (request := company.next()) is not None:
             self._take(request, company=True)
         return True
 
@@ -182,9 +181,10 @@ class Exchange:
         if self._leaving:
             return True  # the client sends it again where it goes on
         if isinstance(message, Bundle):
-            self._bundle = iter(message.requests)
+            self._company.unpack(message)
             return self._stall(again=True) if message.large else True
-        self._take(message, self._call.several)
+        if not self._company.gather(message, self._call):
+            self._take(message, self._call.several)
         return True
 
     def _stall(self, again: bool = False) -> bool:

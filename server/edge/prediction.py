@@ -16,8 +16,8 @@ from server.runtime.turns import AT_ONCE, Turns, once
 from server.streams.allowance import Allowance
 from server.streams.events import Answered, Event, Failed, FleetAnswered, Opened
 from server.streams.handles import row_bytes
-from server.streams.opening import Beginning
-from server.streams.stream import Catalogue, Stream
+from server.streams.opening import Beginning, Catalogue
+from server.streams.stream import Stream
 from server.streams.trace import Manner, plan
 
 _WINDOW = Allowance(2**22)  # bytes of answers that are computed before they are copied into the whole

@@ -63,9 +63,7 @@ class Batcher:
         counters: Counters,
         turn: LoopTurn,
     ) -> None:
-        self._engine = engine
-        self._slots = slots
-        self._on_the_spot = on_the_spot
+        self._engine, self._slots, self._on_the_spot = engine, slots, on_the_spot
         self._quick = engine.seconds(1) <= on_the_spot  # whether a step of one sequence is computed on the spot
         self._counters = counters
         self._turn = turn
@@ -129,6 +127,10 @@ class Batcher:
         if self._rounds >= self._due:
             self._count(0)
         return result
+
+    def is_free(self, slots: np.ndarray) -> bool:
+        """Whether no step of these is under way."""
+        return not self._answers and self._scheduler.is_free(slots)
 
     def remind(self, rounds: int, call: Callable[[], None]) -> None:
         """Calls once a sequence may have taken so many steps from now on; replaces an earlier call."""
@@ -233,8 +235,8 @@ class Batcher:
     def _together(self, batch: Batch) -> Iterator[Part]:
         """The whole batch in one run."""
         slots = _join([_slots(take) for take in batch.takes], 0)
-        names = batch.takes[0].block.inputs
-        inputs = {name: _join([_cut(take, name, batch.steps) for take in batch.takes], 1) for name in names}
+        takes = batch.takes
+        inputs = {name: _join([_cut(take, name, batch.steps) for take in takes], 1) for name in takes[0].block.inputs}
         trace = any(take.block.trace for take in batch.takes)
         result = self._run(slots, inputs, trace, batch.steps)
         start = 0

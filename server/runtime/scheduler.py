@@ -141,6 +141,10 @@ class Scheduler:
             self._ready.put(block)
         return False
 
+    def is_free(self, slots: np.ndarray) -> bool:
+        """Whether no block of these slots is unfinished."""
+        return not self._open or self._open.keys().isdisjoint(self._last[slots].tolist())
+
     def next(self) -> Batch | None:
         """The next batch, or None if nothing is ready. Its blocks are not handed out again before `finish`."""
         takes = tuple(self._ready.take(self._largest))

@@ -1,6 +1,6 @@
 """What a stream tells its client. The edge turns these into messages."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -75,6 +75,20 @@ class FleetAnswered:
         """As Answered."""
         self.outputs, self.trace = list(map(_own, self.outputs)), None if self.trace is None else _own(self.trace)
         return self
+
+
+class SeveralAnswered(FleetAnswered):
+    """Likewise, of steps that came as requests of their own: each has an answer of its own."""
+
+    __slots__ = ()
+
+    def apart(self) -> Iterator[Answered]:
+        """Those answers."""
+        size, rows = self.size // len(self.handles), zip(self.handles.tolist(), self.steps.tolist(), strict=True)
+        for at, (handle, step) in enumerate(rows):
+            outputs = [x[at : at + 1] for x in self.outputs]
+            trace = None if self.trace is None else self.trace[at : at + 1]
+            yield Answered(handle, step, self.form, outputs, trace, size, self.checkpointed.item(at))
 
 
 @dataclass(frozen=True, slots=True)

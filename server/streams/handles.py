@@ -131,6 +131,14 @@ class Handles:
             raise BadInput("a fleet names a handle twice", Reason.MALFORMED)
         return group
 
+    def alike(self, handles: np.ndarray) -> Group | None:
+        """The group of all sequences under these handles, each of which takes steps; None: they are not all of one."""
+        if handles.max() >= len(self._groups) or len(set(handles.tolist())) < len(handles):
+            return None
+        indices = self._groups[handles]
+        index = indices.item(0)
+        return self._known[index] if index >= 0 and (indices == index).all() else None
+
     def place(self, handles: np.ndarray, sequences: Sequence[ServedSequence]) -> None:
         """Puts sequences under these handles. They take steps once they are settled."""
         for handle, sequence in zip(handles.tolist(), sequences, strict=True):

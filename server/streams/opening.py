@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from secrets import randbits
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -32,6 +32,13 @@ log = logging.getLogger(__name__)
 
 _NAMED = 1_024  # ids that are read from a message without a break
 MOST_RESUMING = 256  # resumes of one stream that wait for the store, or for having guessed tokens
+
+
+class Catalogue(Protocol):
+    """Where a stream finds its models."""
+
+    def find(self, name: str, version: int, new: int = 0) -> ServedModel:
+        """The model to open so many sequences of; version 0 is that of new ones. Raises Refusal."""
 
 
 @dataclass(frozen=True, eq=False)

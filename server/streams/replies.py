@@ -15,7 +15,7 @@ import numpy as np
 
 from server.errors import TidegateError
 from server.runtime.scheduler import Block, Part
-from server.streams.events import Answered, FleetAnswered, Form
+from server.streams.events import Answered, FleetAnswered, Form, SeveralAnswered
 from server.streams.trace import Manner, TracePlan
 from stepgraph.running.result import Result
 
@@ -143,12 +143,14 @@ def single(group: Group, handle: int, step: int, slot: int, result: Result) -> A
 class Fleet(_Reply):
     """Collects the answers to one step of each of many sequences."""
 
-    __slots__ = ("_failed", "first_steps", "handles")
+    _kind: type[FleetAnswered] = FleetAnswered
+    __slots__ = ("_each", "_failed", "first_steps", "handles")
 
     def __init__(self, owner: Owner, group: Group, handles: np.ndarray, steps: np.ndarray) -> None:
         super().__init__(owner, group, len(handles))
         self.handles = handles
         self.first_steps = steps
+        self._each = group.row_bytes  # what an answer that there will not be gives back
         self._failed: list[int] = []  # rows that are not answered
 
     def answered(self, part: Part) -> None:
@@ -160,26 +162,51 @@ class Fleet(_Reply):
         if self._made + len(self._failed) == self._rows:
             self._owner.done(take.block)
             if self._made:
-                self._answer(take.block)
+                self._answer(self._event(take.block))
 
     def _fail(self, part: Part, error: TidegateError) -> None:
         for row in range(part.take.first, part.take.first + part.take.rows):
             self._failed.append(row)
-            freed = self._group.row_bytes
+            freed = self._each
             self.size -= freed
             if self.size == MESSAGE_BYTES:  # no row is answered, so there will be no message
                 freed += MESSAGE_BYTES
             handle, step = self.handles.item(row), self.first_steps.item(row)
             self._owner.failed(part.take.block, handle, step, error, freed)
 
-    def _answer(self, block: Block) -> None:
+    def _answer(self, event: FleetAnswered) -> None:
+        self._owner.answer(self._group, event)
+
+    def _event(self, block: Block) -> FleetAnswered:
         handles, steps, slots = self.handles, self.first_steps, block.slots
         if self._failed:
             handles, steps, slots = (np.delete(x, self._failed) for x in (handles, steps, slots))
         outputs, trace = self._collected()
         safe = self._group.model.watermarks.told[slots]
-        event = FleetAnswered(handles, steps, self._group.form, outputs, trace, self.size, safe)
-        self._owner.answer(self._group, event)
+        return self._kind(handles, steps, self._group.form, outputs, trace, self.size, safe)
+
+
+class Together(Fleet):
+    """Collects the answers to single steps of several sequences that came at the same time, as requests of their own.
+
+    It has what each of them would have as a Chunk: a size, and an answer.
+    """
+
+    __slots__ = ()
+    _kind = SeveralAnswered
+
+    def __init__(self, owner: Owner, group: Group, handles: np.ndarray, steps: np.ndarray) -> None:
+        super().__init__(owner, group, handles, steps)
+        self._each = group.row_bytes + MESSAGE_BYTES
+        self.size = len(handles) * self._each
+
+    def _answer(self, event: FleetAnswered) -> None:
+        assert isinstance(event, SeveralAnswered)
+        if event.form.bundle:
+            self._owner.answer(self._group, event)
+            return
+        for one in event.apart():
+            self._owner.answer(self._group, one)
 
 
 @dataclass(slots=True, eq=False)

@@ -5,9 +5,9 @@ Knows no gRPC and no asyncio: a request is a call that may raise a Refusal, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,8 +25,9 @@ from server.streams.events import Closed, Event, Released, StateRead
 from server.streams.handles import Handles
 from server.streams.moves import Destination, Moves
 from server.streams.notices import Notices
-from server.streams.opening import MOST_RESUMING, Beginning, Opening, stopping
+from server.streams.opening import MOST_RESUMING, Beginning, Catalogue, Opening, stopping
 from server.streams.replies import Chunk, Fleet, Group, single
+from server.streams.together import together
 from server.streams.trace import Manner, plan
 from server.streams.window import Window
 
@@ -34,14 +35,8 @@ if TYPE_CHECKING:
     from server.durability.keeper import AnyKeeper
     from server.runtime.served_model import ServedModel
 
+Ints = Sequence[int]
 Inputs = Mapping[str, np.ndarray]  # as the check left them
-
-
-class Catalogue(Protocol):
-    """Where a stream finds its models."""
-
-    def find(self, name: str, version: int, new: int = 0) -> ServedModel:
-        """The model to open so many sequences of; version 0 is that of new ones. Raises Refusal."""
 
 
 class Stream:
@@ -156,6 +151,11 @@ class Stream:
             answer = single(group, handle, expected, slot, result)
             self._window.outstanding += answer.size
             self._window.answer(group, answer)
+
+    def together(self, handles: Ints, steps: Ints, inputs: Named, answered: Ints) -> bool:
+        """See `together`."""
+        waits = self._backlog.waiting or self.handles.branched
+        return not waits and together(self.handles, self._window, self._meter, handles, steps, inputs, answered)
 
     def _enqueue(self, group: Group, handle: int, first: int, slot: np.ndarray, inputs: Inputs, total: int) -> None:
         if total == 1 or total <= self._window.piece(group):

@@ -166,6 +166,10 @@ class Window:
         for mark in marks:
             self._submit(mark.group, mark.head)
 
+    def has_room(self, size: int) -> bool:
+        """Whether an answer of so many bytes could be computed now, and nothing waits for that."""
+        return not self.waiting and (not self.outstanding or self.outstanding + size <= self._allowed.size)
+
     def _fits(self, block: Block) -> bool:
         size = block.sink.size
         return not size or not self.outstanding or self.outstanding + size <= self._allowed.size
@@ -271,4 +275,4 @@ def _concerns(block: Block, affected: set[int]) -> bool:
 
 def _request(sink: object) -> str:
     """The kind of the request that a block is of, as the contract names it."""
-    return "fleet" if isinstance(sink, Fleet) else "steps"
+    return "fleet" if type(sink) is Fleet else "steps"

@@ -1,5 +1,7 @@
 """The protocol `tidegate.v1` on one stream: turns its requests into calls of a `Stream`, and events into messages."""
 
+from collections.abc import Sequence
+
 from server.caller import Caller
 from server.edge.fields import NOTHING, Beside, Cut
 from server.edge.native import requests
@@ -15,6 +17,8 @@ Request = requests.Read  # a refusal stands for what could not be read
 
 class NativeDialect:
     """Translates for one stream of a client."""
+
+    at_once = 64
 
     def __init__(self, settings: Settings, caller: Caller) -> None:
         self._most_handles = settings.max_sequences
@@ -42,6 +46,12 @@ class NativeDialect:
             self._fleet(request.fleet, stream, beside)
         else:
             _take_rare(request, stream, beside)
+
+    def together(self, those: Sequence[Request], stream: Stream) -> bool:
+        """See Dialect."""
+        if self._smaller or (found := requests.single_steps(those)) is None:
+            return False
+        return stream.together(*found)
 
     def _fleet(self, message: sequence_pb2.FleetSteps, stream: Stream, beside: Beside) -> None:
         handles, steps, answered = (beside.get(x, x) for x in (message.handles, message.steps, message.answered))

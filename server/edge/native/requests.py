@@ -98,6 +98,38 @@ def named_inputs(tensors: Sequence[tensor_pb2.Tensor], beside: Beside = NOTHING)
     return named
 
 
+def single_steps(requests: Sequence[Read]) -> tuple[list[int], list[int], Named, list[int]] | None:
+    """Handles, steps, inputs [N, ...] and numbers of answers of requests that are all steps with one input, and alike.
+
+    None: they are not.
+    """
+    handles, steps, answered, data = list[int](), list[int](), list[int](), list[bytes]()
+    first: tensor_pb2.Tensor | None = None
+    for request in requests:
+        if type(request) is not sequence_pb2.StreamRequest or not request.HasField("steps"):
+            return None
+        taken = request.steps
+        if len(taken.inputs) != 1:
+            return None
+        tensor = taken.inputs[0]
+        if first is None:
+            first, name, type_, shape = tensor, tensor.name, tensor.type, tensor.shape
+        elif tensor.shape != shape or tensor.type != type_ or tensor.name != name or tensor.values:
+            return None
+        handles.append(taken.handle)
+        steps.append(taken.first_step)
+        answered.append(taken.answered)
+        data.append(tensor.data)
+    try:
+        row = wire.decode(first) if first is not None else None
+    except wire.WireError:
+        return None
+    if row is None or not row.size or row.dtype.kind == "b" or set(map(len, data)) != {row.nbytes}:
+        return None
+    x = np.frombuffer(b"".join(data), row.dtype).reshape(len(data), *row.shape)
+    return handles, steps, [(name, x)], answered
+
+
 def check_count(what: str, count: int, limit: int) -> None:
     """Whether there may be so many. Raises OverLimit."""
     if count > limit:

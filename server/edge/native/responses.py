@@ -27,6 +27,7 @@ from server.streams.events import (
     Opened,
     Released,
     Rewound,
+    SeveralAnswered,
     StateRead,
 )
 from tidegate import wire
@@ -67,6 +68,8 @@ class Writer:
         first = events[0]
         if isinstance(first, bytes):
             return first, 1
+        if isinstance(first, SeveralAnswered):
+            return self._several(first), 1
         assert isinstance(first, Answer)
         message = self.answer(first)
         if len(events) == 1 or not first.form.bundle or not isinstance(message, bytes):
@@ -74,6 +77,8 @@ class Writer:
         pieces, size = [message], len(message)
         for event in islice(events, 1, None):
             if size >= _BUNDLE_BYTES or not isinstance(event, Answer) or not event.form.bundle:
+                break
+            if isinstance(event, SeveralAnswered):
                 break
             if not isinstance(message := self.answer(event), bytes):
                 break
@@ -87,11 +92,21 @@ class Writer:
             return _fleet(event)
         if len(event.outputs[0]) > 1 or event.form.values or event.size > PIECE:
             return _answered(event)
+        return self._template(event).write(event)
+
+    def _template(self, event: Answer) -> "_Single":
         key = event.form, event.trace is not None
         single = self._single.get(key)
         if single is None:
             single = self._single[key] = _Single(event)
-        return single.write(event)
+        return single
+
+    def _several(self, event: SeveralAnswered) -> bytes:
+        """All of its answers, in one message."""
+        if event.form.values:
+            first, *others = map(_answered, event.apart())
+            return b"".join([bytes(first), *(_MORE + VARINT[len(each)] + bytes(each) for each in others)])
+        return self._template(event).write_all(event)
 
     def write(self, event: Event) -> bytes | Large:
         """The message for one event that is no answer."""
@@ -121,10 +136,10 @@ class _Single:
     No message is used again instead: protobuf keeps all bytes values that a message was ever given.
     """
 
-    def __init__(self, event: Answered) -> None:
+    def __init__(self, event: Answer) -> None:
         named = zip(event.form.names, event.outputs, strict=True)
-        self._outputs = [_OUTPUT + _tensor_head(name, array, values=False) for name, array in named]
-        self._trace = b"" if event.trace is None else _TRACE + _tensor_head("", event.trace, values=False)
+        self._outputs = [_OUTPUT + _tensor_head(name, array[:1], values=False) for name, array in named]
+        self._trace = b"" if event.trace is None else _TRACE + _tensor_head("", event.trace[:1], values=False)
 
     def write(self, event: Answered) -> bytes:
         """The message for a step of this form."""
@@ -135,6 +150,25 @@ class _Single:
             parts += (self._trace, event.trace.tobytes())
         body = b"".join(parts)
         return _ANSWERS + VARINT[len(body)] + body
+
+    def write_all(self, event: SeveralAnswered) -> bytes:
+        """The message for a step of this form of each of several sequences."""
+        heads, arrays = self._outputs, list(event.outputs)
+        if event.trace is not None:
+            heads, arrays = [*heads, self._trace], [*arrays, event.trace]
+        rows = [(head, x.tobytes(), x.nbytes // len(x)) for head, x in zip(heads, arrays, strict=True)]
+        numbers = zip(event.handles.tolist(), event.steps.tolist(), event.checkpointed.tolist(), strict=True)
+        parts = list[bytes]()
+        for at, (handle, step, safe) in enumerate(numbers):
+            each = [_HANDLE, VARINT[handle], _FIRST_STEP, VARINT[step], _CHECKPOINTED, VARINT[safe]]
+            for head, data, size in rows:
+                each += (head, data[at * size : (at + 1) * size])
+            body = b"".join(each)
+            head = _ANSWERS + VARINT[len(body)]
+            if at:
+                parts += (_MORE, VARINT[len(head) + len(body)])
+            parts += (head, body)
+        return b"".join(parts)
 
 
 def _numbers(event: Answered) -> list[bytes]:

@@ -24,7 +24,8 @@ from server.runtime.turns import Turns
 from server.settings import Settings
 from server.streams.allowance import Allowance
 from server.streams.events import Event
-from server.streams.stream import Catalogue, Stream
+from server.streams.opening import Catalogue
+from server.streams.stream import Stream
 from server.streams.trace import Manner
 from tidegate.v1 import tidegate_pb2
 

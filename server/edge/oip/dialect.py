@@ -198,6 +198,12 @@ class Visit:
 class OipDialect:
     """See Dialect."""
 
+    at_once = 1
+
+    def together(self, _those: Sequence[Asked | Rejected], _stream: Visit) -> bool:
+        """See Dialect: each sequence has a stream of its own."""
+        return False
+
     def take(self, request: Asked | Rejected, stream: Visit, company: bool) -> None:
         """See Dialect. What cannot be read is answered in its turn."""
         if isinstance(request, Rejected):
