@@ -82,6 +82,15 @@ class SeveralAnswered(FleetAnswered):
 
     __slots__ = ()
 
+    def parts(self, rows: int) -> Iterator["SeveralAnswered"]:
+        """The same, so many answers at a time."""
+        size = self.size // len(self.handles)
+        for at in range(0, len(self.handles), rows):
+            some = slice(at, at + rows)
+            trace, handles = None if self.trace is None else self.trace[some], self.handles[some]
+            outputs, steps, safe = [x[some] for x in self.outputs], self.steps[some], self.checkpointed[some]
+            yield SeveralAnswered(handles, steps, self.form, outputs, trace, size * len(handles), safe)
+
     def apart(self) -> Iterator[Answered]:
         """Those answers."""
         size, rows = self.size // len(self.handles), zip(self.handles.tolist(), self.steps.tolist(), strict=True)

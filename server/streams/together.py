@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from server.streams.handles import Handles
     from server.streams.window import Window
 
-_MOST = 2**16  # bytes of their answers, which share a message
+_MOST = 2**20  # bytes of their answers
 
 
 def together(

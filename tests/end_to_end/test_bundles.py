@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tests.raw_stream import NO_TRACE, RawStream, bits, open_, reason, steps
+from tests.raw_stream import NO_TRACE, RawStream, bits, content, fleet, open_, reason, selection, steps
 from tidegate.v1 import sequence_pb2
 from tidegate.v1.sequence_pb2 import StreamRequest, StreamResponse
 
@@ -90,3 +90,98 @@ async def test_a_bundle_in_a_bundle_is_refused_whole(server: RunningServer) -> N
         failure = await stream.ask(bundle(steps(0, 0, row), bundle(steps(0, 1, row), steps(0, 2, row))))
         assert reason(failure) == "MALFORMED"
         assert bits(await stream.ask(steps(0, 0, row)))
+
+
+def odd(random: np.random.Generator, handle: int, step: int) -> list[StreamRequest]:
+    """A request that is not quite a step of a sequence as others have it, or two."""
+    row = random.standard_normal(3, dtype=np.float32)
+    tensor = {"type": 1, "shape": [3], "values": row.tolist()}
+    by_values = StreamRequest()
+    by_values.steps.handle, by_values.steps.first_step = handle, step
+    by_values.steps.inputs.add(name="", **tensor)
+    both, cut = steps(handle, step, row), steps(handle, step, row)
+    both.steps.inputs[0].values.extend(row.tolist())
+    cut.steps.inputs[0].data = row.tobytes()[:8]
+    eager = steps(handle, step, row)
+    eager.steps.answered = 2**64 - 1
+    two = steps(handle, step, row)
+    two.steps.inputs.append(two.steps.inputs[0])
+    kinds = [
+        [steps(handle, step + 5, row)],
+        [steps(handle, 2**63 + 1, row)],
+        [steps(4_000_000_000, 0, row)],
+        [steps(handle, step, np.full(3, np.nan, np.float32))],
+        [steps(handle, step, row.astype(np.float64))],
+        [steps(handle, step, row[:2])],
+        [steps(handle, step, np.stack([row, row]))],
+        [steps(handle, step, row[np.newaxis])],
+        [steps(handle, step, row), steps(handle, step + 1, row)],
+        [steps(handle, step, row), steps(handle, step, row)],
+        [steps(handle, step, row, "nobody")],
+        [fleet([handle], [step], row[np.newaxis])],
+        [StreamRequest(), StreamRequest(steps=sequence_pb2.Steps(handle=handle, first_step=step))],
+        [by_values],
+        [both],
+        [cut],
+        [eager],
+        [two],
+    ]
+    return kinds[random.integers(len(kinds))]
+
+
+def outcome(response: StreamResponse) -> tuple[Any, ...]:
+    """What a response says, but in which message it came."""
+    one = content(response)
+    if isinstance(one, sequence_pb2.Failure):
+        return "failure", tuple(one.handles), one.first_step, tuple(one.expected_steps), one.request, one.error.message
+    if isinstance(one, sequence_pb2.FleetAnswers):
+        return "fleet", one.handles, one.steps, *(x.data for x in one.outputs), one.trace.data
+    rows = one.outputs[0].shape[0]
+    return "answers", one.handle, one.first_step, rows, *(x.data for x in one.outputs), one.trace.data
+
+
+async def outcomes(stream: RawStream, count: int) -> list[tuple[Any, ...]]:
+    heard = list[tuple[Any, ...]]()
+    while len(heard) < count:
+        response: Any = await stream.call.read()
+        heard += map(outcome, (response, *response.more))
+    return heard
+
+
+@pytest.mark.parametrize("bundled", [True, False], ids=["bundled answers", "an answer a message"])
+@pytest.mark.parametrize("trace", [NO_TRACE, selection(every=2), None], ids=["no trace", "every other", "trace"])
+async def test_requests_that_come_together_are_answered_as_if_each_had_come_by_itself(
+    server: RunningServer, trace: sequence_pb2.TraceSelection | None, bundled: bool
+) -> None:
+    random = np.random.default_rng(7)
+    rounds = list[tuple[list[StreamRequest], list[tuple[Any, ...]]]]()
+    due = [0] * 12
+    async with (
+        RawStream(server.address) as apart,
+        RawStream(server.address) as whole,
+        RawStream(server.address) as at_once,
+    ):
+        for stream in (apart, whole, at_once):
+            for handle in range(12):
+                await stream.ask(open_(handle, trace=trace, bundle=bundled))
+        for number in range(24):
+            requests, alone = list[StreamRequest](), list[tuple[Any, ...]]()
+            for handle in random.permutation(12).tolist():
+                more = [steps(handle, due[handle], random.standard_normal(3, dtype=np.float32))]
+                if number % 4 and random.random() < 0.15:
+                    more = odd(random, handle, due[handle])
+                for request in more:
+                    await apart.say(request)
+                    alone += (told := await outcomes(apart, 1))
+                    if told[0][0] == "answers":
+                        due[handle] = told[0][2] + told[0][3]
+                    due[handle] += told[0][0] == "fleet"
+                requests += more
+            await whole.say(bundle(*requests))
+            assert sorted(await outcomes(whole, len(requests)), key=repr) == sorted(alone, key=repr)
+            await at_once.say(*requests)
+            assert sorted(await outcomes(at_once, len(requests)), key=repr) == sorted(alone, key=repr)
+            rounds.append((requests, alone))
+    told = [one[0] for _, alone in rounds for one in alone]
+    assert told.count("answers") > 200
+    assert told.count("failure") > 10

@@ -12,8 +12,8 @@ import pytest
 from server.errors import TidegateError
 from server.runtime.scheduler import Block, Part
 from server.runtime.shares import Take
-from server.streams.events import Answered, FleetAnswered, Form
-from server.streams.replies import Chunk, Fleet
+from server.streams.events import Answered, FleetAnswered, Form, SeveralAnswered
+from server.streams.replies import Chunk, Fleet, Together
 from server.streams.trace import TracePlan
 from stepgraph.running.result import Result
 
@@ -99,3 +99,42 @@ def test_of_a_fleet_the_rows_that_failed_are_left_out_and_the_others_are_in_thei
     assert event.steps.tolist() == event.outputs[0].ravel().tolist() == [0, 1, 2, 4, 5]
     assert event.trace is not None
     assert event.trace[:, 0].tolist() == [0, 2, 4]
+
+
+def test_steps_that_came_together_are_answered_each_by_itself_or_some_in_a_message_as_the_client_wants(
+    bench: Bench,
+) -> None:
+    handles, steps = np.array([3, 1, 4, 7]), np.array([10, 11, 12, 13])
+    for bundle, rows, answers in ((False, 4, 4), (True, 4, 1), (True, 30_000, 2)):
+        bench.told.clear()
+        bench.group.form = Form(("y",), values=False, bundle=bundle)
+        bench.group.trace = TracePlan((), 1, slice(None), wanted=True)
+        bench.group.row_bytes = rows
+        together = Together(bench, bench.group, handles, steps)  # type: ignore[arg-type]
+        assert together.size == 4 * (rows + 64)
+        block = Block(handles, 1, {}, True, together)
+        for at in (0, 2):
+            together.answered(bench.part(block, at, 1, 2))
+        assert len(bench.told) == answers
+        assert sum(event.size for event in bench.told) == together.size
+        told = list[tuple[int, int, float, float]]()
+        for event in bench.told:
+            for one in event.apart() if isinstance(event, SeveralAnswered) else (event,):
+                assert isinstance(one, Answered)
+                assert one.outputs[0].shape == (1, 1)
+                assert one.trace is not None
+                told.append((one.handle, one.first_step, one.outputs[0].item(), one.trace.shape[0]))
+        assert told == [(3, 10, 0.0, 1), (1, 11, 1.0, 1), (4, 12, 2.0, 1), (7, 13, 3.0, 1)]
+
+
+def test_of_steps_that_came_together_those_that_fail_are_left_out_and_give_back_what_they_counted(bench: Bench) -> None:
+    bench.group.trace = TracePlan((), 1, slice(None), wanted=True)
+    handles = np.array([3, 1, 4])
+    together = Together(bench, bench.group, handles, np.array([10, 11, 12]))  # type: ignore[arg-type]
+    block = Block(handles, 1, {}, True, together)
+    together.answered(bench.part(block, 0, 1, 1))
+    together.answered(Part(Take(block, 1, 1), 0, error=TidegateError("it cannot be computed")))
+    together.answered(bench.part(block, 2, 1, 1))
+    assert bench.failures == [1]
+    assert [event.handle for event in bench.told if isinstance(event, Answered)] == [3, 4]
+    assert sum(event.size for event in bench.told) == together.size == 2 * (4 + 64)
