@@ -83,6 +83,7 @@ def test_the_stalls_of_a_bystander_are_measured_for_each_attack() -> None:
     )
     assert "10,000 parked by one message" in table
     assert "500,000 empty tensors" in table
+    assert "the machine by itself: a step of" in table
     assert "the longest step took" in table
 
 
