@@ -18,11 +18,13 @@ Request = Any  # what the dialect's deserialiser makes of a client's message
 class Bundle:
     """A message of several requests, each of which may be parsed only when it is taken out.
 
-    `large`: others get a turn before the first is, because the message took long to come in.
+    `large`: others get a turn before the first is, because the message took long to come in. `apart`: the requests are
+    taken one by one, because each is parsed then.
     """
 
     requests: Iterable[Request]
     large: bool = False
+    apart: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +170,7 @@ class Company:
         return self._requests is not None
 
     def unpack(self, bundle: Bundle) -> None:
-        self._requests, self._apart = iter(bundle.requests), -1 if bundle.large else 0
+        self._requests, self._apart = iter(bundle.requests), -1 if bundle.apart else 0
 
     def gather(self, first: Request, call: Call) -> bool:
         """Takes the requests that are here besides the first; False: there are none, or each is taken by itself."""

@@ -68,9 +68,11 @@ class Pace:
             self._later(self._write)
 
     def _write(self) -> None:
-        self._go_on(self._writes, self._loop_turn.left)
         self._will_write = False
-        self._write_later()
+        try:
+            self._go_on(self._writes, self._loop_turn.left)
+        finally:
+            self._write_later()
 
     def _go_on(self, those: deque[Callable[[], None]], seconds: float) -> None:
         """Calls those that are here now, for so long; one at least."""
@@ -90,6 +92,8 @@ class Pace:
     def _turn(self) -> None:
         seconds = min(self._length, self._loop_turn.left)
         self._ends = self.clock() + seconds
-        self._go_on(self._waiting, seconds)
         self._due = False
-        self._turn_later()
+        try:
+            self._go_on(self._waiting, seconds)
+        finally:
+            self._turn_later()

@@ -209,7 +209,8 @@ class _Run:
         return ((range(at, min(at + _TOGETHER, rows)), range(steps)) for at in range(0, rows, _TOGETHER))
 
     def begin(self, rows: range, steps: range, inputs: Named) -> None:
-        """Takes a part of the steps `inputs` [rows, T, ...row]. Raises Refusal."""
+        """Takes a part of the steps `inputs` [rows, T, ...row]. Raises TidegateError."""
+        self._collector.check()  # what failed is said before what follows from it
         if len(rows) > 1 and len(steps) == 1:
             handles, step = np.arange(len(rows)), np.full(len(rows), steps.start)
             self.stream.fleet(handles, step, [(port, x[:, steps.start]) for port, x in inputs])

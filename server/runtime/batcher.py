@@ -65,9 +65,7 @@ class Batcher:
     ) -> None:
         self._engine, self._slots, self._on_the_spot = engine, slots, on_the_spot
         self._quick = engine.seconds(1) <= on_the_spot  # whether a step of one sequence is computed on the spot
-        self._counters = counters
-        self._turn = turn
-        self._answers = Answers(turn)
+        self._counters, self._turn, self._answers = counters, turn, Answers(turn)
         self._scheduler = Scheduler(
             capacity, engine.largest, lambda rows: max(1, int(patience / max(engine.seconds(rows), 1e-6)))
         )
@@ -153,8 +151,9 @@ class Batcher:
             _tell(self._remind)
 
     def _dispatch(self) -> None:
-        batch = self._hand_over()
-        if batch is not None:
+        if self._answers:  # a mark among them is of the state before any later step
+            self._answers.put((), self._dispatch)
+        elif (batch := self._hand_over()) is not None:
             self._compute_here(batch)
 
     def _hand_over(self) -> Batch | None:

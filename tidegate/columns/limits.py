@@ -69,10 +69,11 @@ class Limits:
 
     def fault(self, x: Array) -> Fault:
         """The first number of rows [N, *row] that may not be sent; one of them is there."""
-        rows = max(1, _AT_ONCE // max(1, prod(self._row)))
+        fitting = _AT_ONCE // max(1, prod(self._row))  # rows; 0: a row is longer
+        rows, bounds = max(1, fitting), (self._for_many if fitting else self._bounds) if self.bounded else ()
         for first in range(0, len(x), rows):  # what is looked at ends with the first part that has one
             part = x[first : first + rows]
-            fits = self._fitting(part, self._for_many) if self.bounded else np.isfinite(part)
+            fits = self._fitting(part, bounds) if self.bounded else np.isfinite(part)
             if not fits.all():
                 break
         row, *place = map(int, np.unravel_index(np.argmin(fits), fits.shape))

@@ -83,12 +83,27 @@ def spoken_at(host: str, port: int) -> bool:
     context.set_alpn_protocols(["h2"])
     try:
         with socket.create_connection((host, port), _PATIENCE) as plain:
-            context.wrap_socket(plain).close()
+            _shake_hands(plain, context)
     except ssl.SSLError as error:  # it wants a certificate of ours, say: that, too, is TLS
         return "WRONG_VERSION_NUMBER" not in str(error) and "EOF" not in str(error)
     except OSError:
         return False
     return True
+
+
+def _shake_hands(plain: socket.socket, context: ssl.SSLContext) -> None:
+    """Over buffers: ssl's own kind of socket stays open where the other side has reset the connection already."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    secure = context.wrap_bio(incoming, outgoing)
+    while True:
+        try:
+            return secure.do_handshake()
+        except ssl.SSLWantReadError:
+            plain.sendall(outgoing.read())
+            if data := plain.recv(2**14):
+                incoming.write(data)
+            else:
+                incoming.write_eof()
 
 
 def _unusable(error: ssl.SSLError) -> str:

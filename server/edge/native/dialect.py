@@ -1,5 +1,6 @@
 """The protocol `tidegate.v1` on one stream: turns its requests into calls of a `Stream`, and events into messages."""
 
+import logging
 from collections.abc import Sequence
 
 from server.caller import Caller
@@ -12,6 +13,8 @@ from server.streams.events import Failed
 from server.streams.stream import Stream
 from tidegate.v1 import sequence_pb2
 
+log = logging.getLogger(__name__)
+
 Request = requests.Read  # a refusal stands for what could not be read
 
 
@@ -21,6 +24,8 @@ class NativeDialect:
     at_once = 64
 
     def __init__(self, settings: Settings, caller: Caller) -> None:
+        if caller.meter.limits.steps_per_second:
+            self.at_once = 1  # a message is taken once those before it are charged
         self._most_handles = settings.max_sequences
         self._caller = caller
         most = settings.max_message_bytes
@@ -49,9 +54,14 @@ class NativeDialect:
 
     def together(self, those: Sequence[Request], stream: Stream) -> bool:
         """See Dialect."""
-        if self._smaller or (found := requests.single_steps(those)) is None:
+        if self._smaller:
             return False
-        return stream.together(*found)
+        try:
+            found = requests.single_steps(those)
+            return found is not None and stream.together(*found)
+        except Exception:
+            log.exception("steps that came together are taken one by one")
+            return False
 
     def _fleet(self, message: sequence_pb2.FleetSteps, stream: Stream, beside: Beside) -> None:
         handles, steps, answered = (beside.get(x, x) for x in (message.handles, message.steps, message.answered))

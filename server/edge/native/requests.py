@@ -42,7 +42,7 @@ def reader(limit: int) -> Callable[[Buffer], Read | Bundle]:
                 )
             parts = split(data, _MORE, _MAX_REQUESTS) if len(data) > SMALL else ()
             if len(parts) > 1 or len(data) > _LARGE:
-                return Bundle(map(_single, parts), len(data) > _LARGE)
+                return Bundle(map(_single, parts), len(data) > _LARGE, apart=True)
             request = _cut(data)
             return _bundle(request) if isinstance(request, sequence_pb2.StreamRequest) and request.more else request
         except Refusal as refusal:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+import pytest
+
 from server.edge.pace import Pace
 
 if TYPE_CHECKING:
@@ -79,3 +81,16 @@ def test_where_several_accounts_have_streams_turns_are_short() -> None:
         loop.later.popleft()()
         assert len(loop.took) - before <= 2
     assert len(loop.took) == 20
+
+
+def test_a_write_that_fails_keeps_no_later_one_from_its_turn() -> None:
+    loop, wrote = Loop(), list[int]()
+    loop.pace.soon(lambda: wrote[0] and None)
+    loop.pace.soon(lambda: wrote.append(1))
+    with pytest.raises(IndexError):
+        loop.later.popleft()()
+    while loop.later:
+        loop.later.popleft()()
+    loop.pace.soon(lambda: wrote.append(2))
+    loop.later.popleft()()
+    assert wrote == [1, 2]

@@ -178,6 +178,27 @@ async def test_a_batch_is_what_each_of_its_rows_is_by_itself_and_a_few_steps_of_
     assert not predictor._taken
 
 
+async def test_a_batch_of_which_a_step_cannot_be_computed_is_refused_for_that(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction, "_TOGETHER", 2)
+    rows = ROWS[:32].reshape(8, 4, 3).copy()
+    rows[5, 0, 0] = 77
+    for name in ("run", "run_once"):
+        compute = getattr(Engine, name)
+
+        def failing(engine: Engine, inputs: Any, *given: Any, compute: Any = compute) -> Any:  # noqa: ANN401 - the engine's
+            if any((x == 77).any() for x in inputs.values()):
+                raise Cause("77 is not taken")
+            return compute(engine, inputs, *given)
+
+        monkeypatch.setattr(Engine, name, failing)
+    predictor = Predictor(shelf, 2**25)
+    with pytest.raises(StepFailed, match="77 is not taken"):
+        await predictor.predict_all(CALLER, MODEL, 1, 8, [("", rows)], NO_TRACE)
+    assert not predictor._taken
+
+
 async def test_a_batch_with_a_row_that_cannot_be_taken_is_refused_and_leaves_nothing(shelf: Shelf) -> None:
     predictor = Predictor(shelf, 2**25)
     for steps in (1, 3):

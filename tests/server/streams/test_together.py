@@ -10,9 +10,11 @@ import pytest
 
 from server.caller import Caller
 from server.durability.null_keeper import NullKeeper
+from server.runtime.answers import Answers
+from server.runtime.loop_turn import LoopTurn
 from server.settings import Settings
 from server.streams.allowance import Allowance
-from server.streams.events import Answered, Failed, SeveralAnswered
+from server.streams.events import Answered, Failed, SeveralAnswered, StateRead
 from server.streams.stream import Stream
 from server.streams.trace import Manner, Selection
 from stepgraph.errors import StepFailed
@@ -192,3 +194,18 @@ async def test_a_step_that_fails_is_refused_as_a_step_and_the_others_are_answere
     await client.hears(3)
     client.stream.steps(5, 0, [("", ROWS[0, 5])])
     await client.hears(4)
+
+
+async def test_a_state_that_is_asked_for_between_two_steps_is_that_of_the_first_although_answers_wait_for_a_turn(
+    shelf: Shelf,
+) -> None:
+    client, batcher = Client(shelf), shelf.models[1].batcher
+    batcher._answers = Answers(LoopTurn(asyncio.get_running_loop().call_soon, 1e-9))  # one in each turn
+    for handle in HANDLES:
+        client.stream.steps(handle, 0, [("", ROWS[0, handle])], company=True)
+    await client.hears(1)
+    client.stream.read_state(MANY - 1)
+    client.stream.steps(MANY - 1, 1, [("", ROWS[1, MANY - 1])], company=True)
+    await client.hears(MANY + 1)
+    (state,) = [event for event in client.told if isinstance(event, StateRead)]
+    assert state.step == 1

@@ -87,3 +87,15 @@ def test_a_number_that_may_not_be_sent_is_found_without_a_look_at_what_comes_aft
     assert "row 10000, column 'p'" in limits.fault(rows).sentence
     assert sum(looked) < 20_000
     assert "row 10000, element [2]" in Limits("x", (3,), F4).fault(rows).sentence
+
+
+def test_a_number_in_a_row_that_is_longer_than_what_is_compared_at_a_time_is_found() -> None:
+    columns = tuple(Column(f"c{n}", lowest=0.0, highest=1.0) for n in range(20_000))
+    limits = Limits("x", (len(columns),), np.dtype("f4"), Legend(columns))
+    x = np.zeros((3, len(columns)), np.float32)
+    assert limits.hold(x)
+    x[1, 17_000] = 7
+    assert not limits.hold(x)
+    fault = limits.fault(x)
+    assert (fault.row, fault.finite) == (1, True)
+    assert "holds 7.0 in row 1, column 'c17000'" in fault.sentence
