@@ -212,6 +212,8 @@ def main() -> int:
     )
     options = parser.parse_args()
     chosen = [name for name in ATTACKS if not options.only or any(word in name for word in options.only)]
+    if not chosen:
+        parser.error(f"no attack's name contains {' or '.join(options.only)}; there are: {', '.join(ATTACKS)}")
     console = report.begun()
     with console.status("exporting the models") as status:
         stalls = run([NOBODY, *chosen], options.models, options.parked, options.again, status)
