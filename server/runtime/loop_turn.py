@@ -10,7 +10,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-MOST = 0.003  # seconds
+MOST = 0.004  # seconds
 _LITTLE = 0.0002  # seconds, which need not be counted turn by turn
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from server.edge.http2.fields import Metadata, Request
 
 _TURN = 0.002  # seconds of a turn of the loop in which connections are read
-_LEAST = 0.001  # seconds likewise, whatever else has taken of it
+_LEAST = 0.002  # seconds likewise, whatever else has taken of it
 _BEGINNING = 0.0005  # seconds likewise, of those that have not begun a call yet
 _WRITING = 0.001  # seconds likewise, in which large messages are written
 _FEW = 16  # calls that an address may have under way, however many addresses have some
