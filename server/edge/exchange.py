@@ -183,7 +183,7 @@ class Exchange:
         if isinstance(message, Bundle):
             self._company.unpack(message)
             return self._stall(again=True) if message.large else True
-        if not self._company.gather(message, self._call):
+        if not (self._call.several and self._company.gather(message, self._call)):
             self._take(message, self._call.several)
         return True
 

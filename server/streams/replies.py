@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from server.runtime.served_model import ServedModel
 
 _FIRST = itemgetter((slice(None), 0))  # the only row of a batch
-_SHARED = 2**16  # bytes of answers that share a message
+SHARED = 2**16  # bytes of answers that share a message: past these it gains nothing
 MESSAGE_BYTES = 64  # what an answer costs besides its numbers
 
 
@@ -203,7 +203,7 @@ class Together(Fleet):
 
     def _answer(self, event: FleetAnswered) -> None:
         assert isinstance(event, SeveralAnswered)
-        parts = event.parts(max(1, _SHARED // self._each)) if event.form.bundle else event.apart()
+        parts = event.parts(max(1, SHARED // self._each)) if event.form.bundle else event.apart()
         for part in parts:
             self._owner.answer(self._group, part)
 

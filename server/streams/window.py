@@ -108,12 +108,12 @@ class Window:
 
         `inputs` are those of all blocks together, where there is a `rest`.
         """
-        if rest is _NO_MORE and not self.waiting and self._fits(block):  # nearly every step
+        if rest is _NO_MORE and not self.waiting and self._fits(block.sink.size):  # nearly every step
             self._submit(group, block)
             return
         following: Block | None = block
         if not self._ready and not self._lines.concern(handles):
-            while following is not None and self._fits(following):
+            while following is not None and self._fits(following.sink.size):
                 self._submit(group, following)
                 following = next(rest, None)
         if following is not None:
@@ -143,7 +143,7 @@ class Window:
 
     def go_on(self) -> None:
         """Submits blocks while there is room, one of each request in turn."""
-        while self._ready and self._fits(self._ready[0].head):
+        while self._ready and self._fits(self._ready[0].head.sink.size):
             entry = self._ready.popleft()
             block, more = entry.take()
             if more:
@@ -168,10 +168,9 @@ class Window:
 
     def has_room(self, size: int) -> bool:
         """Whether an answer of so many bytes could be computed now, and nothing waits for that."""
-        return not self.waiting and (not self.outstanding or self.outstanding + size <= self._allowed.size)
+        return not self.waiting and self._fits(size)
 
-    def _fits(self, block: Block) -> bool:
-        size = block.sink.size
+    def _fits(self, size: int) -> bool:
         return not size or not self.outstanding or self.outstanding + size <= self._allowed.size
 
     def _put(self, entry: _Waiting, handles: Sequence[int]) -> None:

@@ -30,6 +30,7 @@ from server.streams.events import (
     SeveralAnswered,
     StateRead,
 )
+from server.streams.replies import SHARED
 from tidegate import wire
 from tidegate.v1 import error_pb2, sequence_pb2, tensor_pb2, tidegate_pb2
 
@@ -37,7 +38,6 @@ Answer = Answered | FleetAnswered
 
 _MANY = 4_096  # ids that are written without a break: half a millisecond
 _U4, _U8, _F8 = np.dtype("<u4"), np.dtype("<u8"), np.dtype("<f8")
-_BUNDLE_BYTES = 2**16  # past this a message gains nothing from being shared
 
 
 _ANSWERS, _MORE, _OPENED = (tag(sequence_pb2.StreamResponse, name, 2) for name in ("answers", "more", "opened"))
@@ -76,7 +76,7 @@ class Writer:
             return message, 1
         pieces, size = [message], len(message)
         for event in islice(events, 1, None):
-            if size >= _BUNDLE_BYTES or not isinstance(event, Answer) or not event.form.bundle:
+            if size >= SHARED or not isinstance(event, Answer) or not event.form.bundle:
                 break
             if isinstance(event, SeveralAnswered):
                 break

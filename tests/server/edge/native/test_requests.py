@@ -1,11 +1,19 @@
 """What a request that is refused is said to be about, and when a large one is parsed."""
 
+from dataclasses import replace
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 
-from server.edge.dialect import Bundle
+from server.caller import Caller
+from server.edge.dialect import Bundle, Company
 from server.edge.native import requests
+from server.edge.native.dialect import NativeDialect
 from server.edge.native.requests import concerned, reader
+from server.meter import Limits, Meter
+from server.settings import Settings
+from tidegate import wire
 from tidegate.v1 import sequence_pb2 as pb
 
 MOST = 8
@@ -41,3 +49,39 @@ def test_a_large_message_is_parsed_in_a_turn_of_its_own(monkeypatch: pytest.Monk
     (request,) = bundle.requests
     assert request.message.fleet.steps in request.beside
     assert concerned(request.message, 200_000, request.beside)[0] == tuple(range(3, 100_003))
+
+
+def single(handle: int, size: int) -> pb.StreamRequest:
+    inputs = [wire.encode("", np.zeros(size, np.float32))]
+    return pb.StreamRequest(steps=pb.Steps(handle=handle, inputs=inputs))
+
+
+@pytest.mark.parametrize(("size", "apart"), [(3, False), (1_000, True)], ids=["small", "parsed in parts"])
+def test_the_requests_of_a_bundle_that_is_parsed_in_parts_are_parsed_one_by_one(size: int, apart: bool) -> None:
+    whole = single(0, size)
+    whole.more.extend(single(handle, size) for handle in range(1, 40))
+    read = reader(2**22)(whole.SerializeToString())
+    assert isinstance(read, Bundle)
+    parsed = list[int]()
+    company = Company(64)
+    company.unpack(replace(read, requests=(parsed.append(at) or one for at, one in enumerate(read.requests))))
+    assert bool(company.several()) != apart
+    assert len(parsed) == (0 if apart else 40)
+    for at in range(40):
+        taken = company.next()
+        assert taken is not None
+        assert taken.steps.handle == at
+        assert len(parsed) == (at + 1 if apart else 40)
+    assert company.next() is None
+
+
+@pytest.mark.parametrize(("rate", "taken"), [(0.0, 5), (10.0, 1)], ids=["no rate", "a rate"])
+def test_a_client_with_a_rate_has_each_message_taken_after_those_before_it_were_charged(
+    rate: float, taken: int
+) -> None:
+    caller = Caller("10.0.0.1", meter=Meter(Limits(steps_per_second=rate)))
+    here = [single(handle, 3) for handle in range(5)]
+    call = Mock(take=lambda: here.pop(0) if here else None, several=True)
+    company = Company(NativeDialect(Settings(), caller).at_once)
+    assert company.gather(call.take(), call) == (taken > 1)
+    assert len(here) == 5 - taken
