@@ -165,7 +165,7 @@ class _Look:
         while count < most:  # ever more at a time: what is looked at is in proportion to how many are alike
             rows = min(looked, most - count)
             table = np.frombuffer(self._data, np.uint8, rows * stride, begin + count * stride).reshape(rows, stride)
-            same = (table[:, : len(head)] == np.frombuffer(head, np.uint8)).all(1)
+            same = np.logical_and.reduce([table[:, at] == byte for at, byte in enumerate(head)])
             if not same.all():
                 return count + int(np.argmin(same))
             count, looked = count + rows, 4 * looked

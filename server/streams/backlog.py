@@ -207,5 +207,5 @@ class Backlog:
         return handles
 
     def _refuse(self, one: _Held, error: TidegateError) -> None:
-        handles = tuple(one.handles.tolist())
-        self._window.emit(Failed(error, handles, one.first_step, self._handles.expected(handles), one.request))
+        expected = self._handles.expected(one.handles)
+        self._window.emit(Failed(error, one.handles, one.first_step, expected, one.request))

@@ -1,7 +1,7 @@
 """What a stream tells its client. The edge turns these into messages."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -108,14 +108,14 @@ class Closed:
     steps: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Failed:
-    """A request was refused, or failed."""
+    """A request was refused, or failed. `expected` has a step for each handle, or is empty; of many both are arrays."""
 
     error: TidegateError
-    handles: tuple[int, ...] = ()
+    handles: Sequence[int] | np.ndarray = ()
     first_step: int = 0
-    expected: tuple[int, ...] = field(default=())
+    expected: Sequence[int] | np.ndarray = ()
     request: str = ""  # its kind, as the contract names it; "": it could not be parsed
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ Arrays by handle, so that a fleet of thousands is looked up at once. Knows no me
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -196,16 +196,16 @@ class Handles:
     def open(self) -> np.ndarray:
         return np.flatnonzero(self._groups >= 0)
 
-    def ids(self, handles: Sequence[int]) -> list[str]:
+    def ids(self, handles: Iterable[int]) -> list[str]:
         """The ids of the sequences that are under these handles."""
         return [self.sequences[handle].id for handle in handles if handle in self.sequences]
 
-    def expected(self, handles: Sequence[int]) -> tuple[int, ...]:
+    def expected(self, handles: np.ndarray) -> np.ndarray:
         """The step that each sequence expects next; empty if one of them is not open."""
-        given = np.asarray(handles, np.int64)
-        if not len(given) or given.max() >= len(self._groups) or (self._groups[given] < 0).any():
-            return ()
-        return tuple(self.next[given].tolist())
+        if not len(handles) or handles.max() >= len(self._groups) or (self._groups[handles] < 0).any():
+            return _NO_STEPS
+        steps: np.ndarray = self.next[handles]
+        return steps
 
     def check_group(self, model: ServedModel, manner: Manner) -> None:
         """Whether there may be a group of this model and manner. Raises OverLimit."""

@@ -102,7 +102,8 @@ class Moves:
 
     def _fail(self, change: _Change, step: int, error: TidegateError) -> None:
         request = "rewind" if change.to is None else "move"
-        self.window.emit(Failed(error, (change.handle,), step, self.handles.expected((change.handle,)), request))
+        handles = np.array([change.handle])
+        self.window.emit(Failed(error, handles, step, self.handles.expected(handles), request))
 
     # Going back -------------------------------------------------------------------------------------------------------
 

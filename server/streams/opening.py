@@ -245,7 +245,7 @@ class Opening:
             log.error("sequences could not be opened", exc_info=error)
             error = TidegateError("the server failed; its log has the details")
         handles = coming.handles if request == "resume" else coming.handles[:1]
-        self.window.emit(Failed(error, tuple(handles.tolist()), request=request))
+        self.window.emit(Failed(error, handles, request=request))
 
 
 def stopping() -> Draining:

@@ -193,24 +193,24 @@ def wants_values(encoding: int) -> bool:
     return encoding == tensor_pb2.ENCODING_VALUES
 
 
-def concerned(request: sequence_pb2.StreamRequest, most: int, beside: Beside = NOTHING) -> tuple[tuple[int, ...], int]:
+def concerned(request: sequence_pb2.StreamRequest, most: int, beside: Beside = NOTHING) -> tuple[np.ndarray, int]:
     """The handles that a request is about, or the first of them if there are more than `most`, and its first step."""
     kind = request.WhichOneof("request")
     match kind:
         case "steps":
-            return (request.steps.handle,), request.steps.first_step
+            return np.array([request.steps.handle]), request.steps.first_step
         case "fleet":
             handles, steps = (beside.get(x, x) for x in (request.fleet.handles, request.fleet.steps))
             count = _named(len(handles) // 4, most)
-            return tuple(np.frombuffer(handles, "<u4", count).tolist()), int.from_bytes(steps[:8], "little")
+            return np.frombuffer(handles, "<u4", count), int.from_bytes(steps[:8], "little")
         case "resume":
             first, count = request.resume.handle, _named(len(request.resume.sequence_ids), most)
-            return tuple(range(first, min(first + count, _LAST_HANDLE + 1))), 0
+            return np.arange(first, min(first + count, _LAST_HANDLE + 1)), 0
         case "rewind":
-            return (request.rewind.handle,), request.rewind.step
+            return np.array([request.rewind.handle]), request.rewind.step
         case None:
-            return (), 0
-    return (getattr(request, kind).handle,), 0
+            return np.zeros(0, np.int64), 0
+    return np.array([getattr(request, kind).handle]), 0
 
 
 def _named(count: int, most: int) -> int:

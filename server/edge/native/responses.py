@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +48,8 @@ _HANDLE, _FIRST_STEP, _CHECKPOINTED = (
 _OUTPUT, _TRACE = (tag(sequence_pb2.Answers, name, 2) for name in ("outputs", "trace"))  # others have the same
 _FLEET = tag(sequence_pb2.StreamResponse, "fleet", 2)
 _HANDLES, _STEPS, _SAFE = (tag(sequence_pb2.FleetAnswers, name, 2) for name in ("handles", "steps", "checkpointed"))
+_CONCERNED, _EXPECTED = (tag(sequence_pb2.Failure, name, 2) for name in ("handles", "expected_steps"))
+_GONE = tag(sequence_pb2.Released, "handles", 2)
 _DATA, _VALUES = (tag(tensor_pb2.Tensor, name, 2) for name in ("data", "values"))
 
 
@@ -219,9 +222,8 @@ def _fill(message: sequence_pb2.StreamResponse, event: Event) -> None:
     match event:
         case Failed():
             failure = message.failure
-            failure.handles.extend(event.handles)
+            failure.MergeFromString(_list(_CONCERNED, event.handles, _U4) + _list(_EXPECTED, event.expected, _U8))
             failure.first_step, failure.request = event.first_step, event.request
-            failure.expected_steps.extend(event.expected)
             _fill_error(failure.error, event.error)
         case Opened():
             _fill_opened(message.opened, event)
@@ -231,7 +233,7 @@ def _fill(message: sequence_pb2.StreamResponse, event: Event) -> None:
         case Checkpointed():
             message.checkpointed.handles, message.checkpointed.steps = _handles(event.handles), _steps(event.steps)
         case Released():
-            message.released.handles.extend(event.handles)
+            message.released.MergeFromString(_list(_GONE, event.handles, _U4))
             _fill_error(message.released.error, event.error)
         case StateRead():
             message.state.handle = event.handle
@@ -257,6 +259,12 @@ def _fill_state(state: sequence_pb2.State, event: StateRead) -> None:
     for part in event.parts:
         added = state.parts.add(layer=-1 if part.layer is None else part.layer, name=part.name)
         wire.encode_to(added.value, "", part.value)
+
+
+def _list(tag_: bytes, numbers: Sequence[int] | np.ndarray, dtype: np.dtype[Any]) -> bytes:
+    """A field of numbers of a fixed size: a hundred times quicker than one by one."""
+    data = np.asarray(numbers, dtype).tobytes()
+    return tag_ + VARINT[len(data)] + data
 
 
 def _handles(handles: np.ndarray) -> bytes:

@@ -266,7 +266,7 @@ class ServedSequence:
 
     def _failed(self, event: Failed) -> None:
         """One request is refused. Those that were sent after it are refused by events of their own."""
-        self._next = min(self._next, *event.expected, event.first_step)
+        self._next = min(self._next, *map(int, event.expected), event.first_step)
         ticket = next((t for t in self._sent if t.first <= event.first_step < t.first + t.steps), None)
         if ticket is not None:
             self._sent.remove(ticket)

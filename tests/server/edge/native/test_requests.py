@@ -1,6 +1,9 @@
 """What a request that is refused is said to be about, and when a large one is parsed."""
 
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
@@ -11,8 +14,10 @@ from server.edge.dialect import Bundle, Company
 from server.edge.native import requests
 from server.edge.native.dialect import NativeDialect
 from server.edge.native.requests import concerned, reader
+from server.errors import WrongStep
 from server.meter import Limits, Meter
 from server.settings import Settings
+from server.streams.handles import Handles
 from tidegate import wire
 from tidegate.v1 import sequence_pb2 as pb
 
@@ -30,12 +35,27 @@ def resume(count: int) -> pb.StreamRequest:
 
 @pytest.mark.parametrize(("request_", "first_step"), [(fleet(MOST), 7), (resume(MOST), 0)], ids=["fleet", "resume"])
 def test_the_refusal_of_a_request_names_all_of_its_sequences(request_: pb.StreamRequest, first_step: int) -> None:
-    assert concerned(request_, MOST) == (tuple(range(3, 3 + MOST)), first_step)
+    handles, first = concerned(request_, MOST)
+    assert (handles.tolist(), first) == (list(range(3, 3 + MOST)), first_step)
 
 
 @pytest.mark.parametrize("request_", [fleet(300_000), resume(50_000)], ids=["fleet", "resume"])
 def test_the_refusal_of_a_request_of_more_sequences_than_may_be_open_names_one(request_: pb.StreamRequest) -> None:
-    assert concerned(request_, MOST)[0] == (3,)
+    assert concerned(request_, MOST)[0].tolist() == [3]
+
+
+@pytest.mark.parametrize("request_", [fleet(50_000), resume(50_000)], ids=["fleet", "resume"])
+def test_a_refusal_that_names_50_000_sequences_makes_no_object_of_each(request_: pb.StreamRequest) -> None:
+    stream: Any = SimpleNamespace(handles=Handles(60_000))
+    stream.handles.mark(stream.handles.new(0, 60_000), 0)  # they take steps, and expect this one
+    stream.handles.next[:] = 300
+    dialect, error = NativeDialect(Settings(max_sequences=60_000), Caller("", "")), WrongStep("it is not its turn")
+    before = sys.getallocatedblocks()
+    refused = dialect.refusal(request_, stream, error)
+    assert sys.getallocatedblocks() - before < 100
+    failure = pb.StreamResponse.FromString(bytes(dialect.write(refused))).failure
+    assert list(failure.handles) == list(range(3, 50_003))
+    assert list(failure.expected_steps) == [300] * 50_000
 
 
 def test_a_large_message_is_parsed_in_a_turn_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +68,7 @@ def test_a_large_message_is_parsed_in_a_turn_of_its_own(monkeypatch: pytest.Monk
     monkeypatch.setattr(requests, "cut", cut)
     (request,) = bundle.requests
     assert request.message.fleet.steps in request.beside
-    assert concerned(request.message, 200_000, request.beside)[0] == tuple(range(3, 100_003))
+    assert concerned(request.message, 200_000, request.beside)[0].tolist() == list(range(3, 100_003))
 
 
 def single(handle: int, size: int) -> pb.StreamRequest:
