@@ -71,6 +71,11 @@ def large_fields() -> Iterator[bytes]:
     return (call(n, ("x", "v~" * 5_000)) + frame(RESET, 0, n, b"\0\0\0\x08") for n in STREAMS)
 
 
+def empty_messages() -> Iterator[bytes]:
+    """3,000 of them in each frame, as many frames as the window of a stream takes."""
+    return (call(n) + 4 * frame(DATA, 0, n, bytes(5 * 3_000)) + frame(RESET, 0, n, b"\0\0\0\x08") for n in STREAMS)
+
+
 def after(frames: bytes, then: bytes) -> Iterator[bytes]:
     """The same again and again."""
     yield frames
@@ -88,6 +93,7 @@ FLOWS: dict[str, tuple[Callable[[], Iterator[bytes]], bool]] = {  # what is sent
     "pings": (partial(repeat, frame(PING, 0, 0, bytes(8))), True),
     "pings, not read": (partial(repeat, frame(PING, 0, 0, bytes(8))), False),
     "empty data": (partial(after, call(1), frame(DATA, 0, 1)), True),
+    "empty messages": (empty_messages, True),
     "priorities": (partial(repeat, frame(PRIORITY, 0, 1, bytes(5))), True),
     "bomb of fields": (bomb, True),
     "large fields": (large_fields, True),

@@ -143,7 +143,7 @@ class Call:
 
     def take(self) -> Any:  # noqa: ANN401 # what the handler's deserialiser makes
         """The next message; grpc.aio.EOF after the last; None: there is none yet."""
-        if not self._messages:
+        if not self._messages and not (self._stream.part and self._stream.cut(lambda *one: self._messages.append(one))):
             self._asked = True
             if self._large is not None:
                 self._large.ask()

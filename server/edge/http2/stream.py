@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from server.edge.http2 import fields
+from server.edge.http2 import fields, messages
 from server.edge.http2.life import NEXT, Event, State
+from server.edge.http2.messages import PREFIX
 from server.edge.http2.receiver import NOBODY, Receiver
 from server.edge.pieces import PIECE, Message, Pieces
 from tidegate.http2 import frames
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 ROOM = frames.WINDOW  # bytes of a stream that may be unread at this side
 LOW = ROOM // 2  # so little room is left to the client that it is told of more
 _COPIED = 2**14  # bytes of a message that are sent in a frame with its prefix, where they have to wait
-_PREFIX = 5  # bytes before each message: whether it is compressed, and its size
-
 _RESOURCE_EXHAUSTED, _INTERNAL = 8, 13
 
 
@@ -100,29 +99,27 @@ class CallStream:
         self.unread += len(data)
         if self._body is not None:
             data = self._fill(self._body, data)
-        part, at, begins, fault = self.part, 0, 0, ""
-        part += data
-        with memoryview(part) as view:  # it is cut once: thousands of messages may have come in one frame
-            while len(part) - at >= _PREFIX and self.state is State.OPEN and self._body is None:
-                size, compressed = U32.unpack_from(part, at + 1)[0], part[at]
-                end = at + _PREFIX + size
-                if compressed > 1 or size > self.most:
-                    fault = f"a message of {size} bytes came; {self.most} is the limit"
-                    if compressed > 1:
-                        fault = f"a message says of its compression {compressed}; expected 0 or 1"
-                    break
-                if len(part) < end:
-                    begins = size if end > self.room + len(part) and not self._large else 0
-                    break
-                self._large = False
-                message, at = bytes(view[at + _PREFIX : end]), end
-                self.receiver.message(message, bool(compressed))
-        del part[:at]
+        behind = bool(self.part) and messages.begins_whole(self.part)
+        self.part += data
+        if not behind:
+            self.cut(self.receiver.message)
+
+    def cut(self, hand_on: Callable[[bytes, bool], None]) -> bool:
+        """Hands on messages that came, a part of them where they are thousands; False: there is none."""
+        if self._body is not None:
+            return False
+        those, fault = messages.cut(part := self.part, self.most)
+        for message, compressed in those:
+            self._large = False
+            hand_on(message, compressed)
         if fault:
             self.finish(_INTERNAL if part[0] > 1 else _RESOURCE_EXHAUSTED, fault)
-        elif begins:
+        elif self.state is State.HALF_CLOSED:
+            self._breaks_off()
+        elif part and (size := messages.size_of(part)) > self.room + len(part) and not self._large:
             self._large = True
-            self.receiver.large(begins)
+            self.receiver.large(size - PREFIX)
+        return bool(those)
 
     def _fill(self, body: memoryview, data: bytes) -> bytes:
         """Takes what belongs to the message, which is handed on once it is whole; returns what comes after it."""
@@ -143,7 +140,7 @@ class CallStream:
 
     def took(self, size: int) -> None:
         """A message of so many bytes was taken by its reader."""
-        self.unread -= size + _PREFIX
+        self.unread -= size + PREFIX
         if self.room < LOW:
             self.replenish()
 
@@ -161,10 +158,10 @@ class CallStream:
         """
         if self.state is State.OPEN and self._body is None:
             self._body = memoryview(np.empty(size, np.uint8))  # type: ignore[arg-type] # it is a buffer
-            came = bytes(self.part[_PREFIX:])
-            del self.part[_PREFIX:]
+            came = bytes(self.part[PREFIX:])
+            del self.part[PREFIX:]
             self._fill(self._body, came)
-        free = size + _PREFIX - self.came - self.room
+        free = size + PREFIX - self.came - self.room
         if free > 0 and self.state is State.OPEN:
             self.room += free
             self._codec.put(frames.credit(self.id, free))
@@ -172,10 +169,14 @@ class CallStream:
     def client_ends(self) -> None:
         if self.state is State.OPEN:
             self.state = NEXT[self.state, Event.CLIENT_ENDS]
-            if self.part:
-                self.finish(_INTERNAL, f"the call ended after {self.came} bytes of a message that has more")
-            else:
+            if not self._breaks_off():
                 self.receiver.half_closed()
+
+    def _breaks_off(self) -> bool:
+        """Whether the last message has no end, which ends the call."""
+        if breaks_off := bool(self.part) and not messages.begins_whole(self.part):
+            self.finish(_INTERNAL, f"the call ended after {self.came} bytes of a message that has more")
+        return breaks_off
 
     def was_reset(self) -> None:
         """By the client, or with its connection."""
@@ -186,7 +187,7 @@ class CallStream:
     def send(self, message: Message) -> None:
         """One message. What there is no room for waits: see `waiting`. Large ones leave in turns of the loop."""
         codec, size = self._codec, len(message)
-        whole = size + _PREFIX
+        whole = size + PREFIX
         if (
             self.waiting is not None
             or whole > self.send_room

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import h2.events
 import numpy as np
@@ -42,24 +42,34 @@ def test_messages_arrive_as_they_were_sent_wherever_they_are_cut() -> None:
         assert not call.is_gone
 
 
-class Noted(bytearray):
-    """Notes how often something is cut off."""
+def test_of_thousands_of_messages_in_one_frame_a_part_is_handed_on_and_the_others_when_they_are_asked_for() -> None:
+    wired, sent = Wired(), [bytes([i % 251]) * (i % 3) for i in range(2_500)]
+    number = wired.call()
+    stream, call = wired.calls[0].stream, wired.calls[0]
+    wired.client.send_data(number, b"".join(map(message, sent)))
+    wired.exchange()
+    handed_on = [len(call.messages)]
+    wired.client.send_data(number, b"".join(map(message, sent)), end_stream=True)  # those before them come first
+    wired.exchange()
+    while stream.cut(call.message):
+        handed_on.append(len(call.messages) - sum(handed_on))
+    assert call.messages == sent + sent
+    assert max(handed_on) <= 256
+    assert call.ended
+    assert stream.unread == 0
 
-    cuts = 0
 
-    def __delitem__(self, at: Any) -> None:  # noqa: ANN401 # as bytearray's
-        Noted.cuts += 1
-        super().__delitem__(at)
-
-
-def test_of_thousands_of_messages_in_one_frame_none_has_the_others_copied() -> None:
+def test_of_thousands_of_messages_the_last_of_which_breaks_off_the_others_are_handed_on_before_that_is_said() -> None:
     wired = Wired()
     number = wired.call()
-    wired.codec.streams[number].part = Noted()
-    wired.client.send_data(number, message(b"") * 3_000)
+    call = wired.calls[0]
+    wired.client.send_data(number, message(b"") * 1_000 + message(b"abc")[:-1], end_stream=True)
     wired.exchange()
-    assert wired.calls[0].messages == [b""] * 3_000
-    assert Noted.cuts == 1
+    while not call.is_gone:
+        assert call.stream.cut(call.message)
+        wired.exchange()
+    assert call.messages == [b""] * 1_000
+    assert wired.trailers(number)["grpc-message"] == "the call ended after 7 bytes of a message that has more"
 
 
 def test_frames_arrive_wherever_the_bytes_of_a_connection_are_cut() -> None:

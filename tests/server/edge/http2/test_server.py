@@ -471,6 +471,18 @@ async def answer_pings(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
     return data
 
 
+async def test_thousands_of_messages_in_one_frame_are_all_answered_in_their_order() -> None:
+    sent = [number.to_bytes(2) for number in range(2_300)]
+    frame = frames.frame(frames.DATA, frames.END_STREAM, 1, b"".join(map(message, sent)))
+    async with serving() as (address, _, _), raw(address) as (reader, writer):
+        writer.write(request(b"/t.T/Twice") + frame)
+        heard = await read_until(reader, b"grpc-status")
+    answers = [b"\0\0\0\0\4" + 2 * each for each in sent]
+    places = [heard.find(answer) for answer in answers]
+    assert -1 not in places
+    assert places == sorted(places)
+
+
 @pytest.mark.parametrize(
     ("peername", "peer", "address"),
     [
