@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import gc
 import json
+import multiprocessing
 import os
 import runpy
 import select
@@ -25,7 +26,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from multiprocessing.context import ForkProcess
 
 ROOT = Path(__file__).parents[1]
 _LONGEST = 2**17  # bytes of a request: arguments, and the variables of an environment
@@ -120,6 +122,38 @@ class ForkedProcess:
         return int(number)
 
 
+def forked_here(
+    work: Callable[..., object], *arguments: object, pipes: tuple[int, int, int] = (0, 1, 2)
+) -> ForkProcess:
+    """Starts what needs torch, whose import takes seconds, in a fork of this process, which has imported it.
+
+    What tests have patched in this process is patched there too.
+    """
+
+    def run() -> None:
+        atexit._clear()
+        for number, end in enumerate(pipes):
+            os.dup2(end, number)
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - what pytest has instead of them is its own
+        sys.stdout, sys.stderr = (open(end, "w", encoding="utf-8", closefd=False) for end in (1, 2))  # noqa: SIM115
+        work(*arguments)
+
+    process = multiprocessing.get_context("fork").Process(target=run)
+    process.start()
+    return process
+
+
+def module_here(program: str, *arguments: str, pipes: tuple[int, int, int] = (0, 1, 2)) -> ForkProcess:
+    """Likewise `python -m` with a program and its arguments."""
+    return forked_here(run_module, program, *arguments, pipes=pipes)
+
+
+def run_module(program: str, *arguments: str) -> None:
+    """Runs a program as `python -m` does, in this process."""
+    sys.argv = [program, *arguments]
+    runpy.run_module(program, run_name="__main__", alter_sys=True)
+
+
 def _write(end: int, data: bytes) -> None:
     with suppress(BrokenPipeError), os.fdopen(end, "wb") as pipe:  # it may end without reading all
         pipe.write(data)
@@ -185,8 +219,7 @@ def main(descriptor: str, *modules: str) -> None:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(set_by_imports | request["environment"])
-    sys.argv = [request["program"], *request["arguments"]]
-    runpy.run_module(request["program"], run_name="__main__", alter_sys=True)
+    run_module(request["program"], *request["arguments"])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,7 +18,8 @@ import onnx
 import pytest
 import torch
 
-from tests.running_server import PATIENCE, ROOT
+from tests.forked import module_here
+from tests.running_server import PATIENCE
 from training.command import main
 from training.errors import CheckpointError, Interrupted, RunBusy
 from training.fitting import checkpoint, session
@@ -86,33 +87,31 @@ def arguments(folder: Path) -> list[str]:
     return ["recall", *fields, *places]
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
-
-
 def signalled(folder: Path, number: signal.Signals) -> subprocess.CompletedProcess[str]:
     """Start a training process and send it a signal once it has validated five times."""
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(
-        [sys.executable, "-m", "training", *arguments(folder)], env=environment(), stdout=pipe, stderr=pipe, text=True
-    )
-    try:
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline and process.poll() is None:
-            lines = [line for path in folder.glob("runs/*/*/metrics.jsonl") for line in path.read_text().splitlines()]
-            if len(lines) >= 5:
-                break
-            time.sleep(0.02)
-        process.send_signal(number)
-        output, errors = process.communicate(timeout=PATIENCE)
-    finally:
-        process.kill()
-        process.wait()
-    if process.returncode == 0:  # it had finished before the signal came
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        process = module_here("training", *arguments(folder), pipes=(0, output.fileno(), errors.fileno()))
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while time.monotonic() < deadline and process.is_alive():
+                metrics = [path.read_text().splitlines() for path in folder.glob("runs/*/*/metrics.jsonl")]
+                if sum(map(len, metrics)) >= 5:
+                    break
+                process.join(0.02)
+            if process.is_alive():
+                os.kill(process.pid, number)
+            process.join(PATIENCE)
+        finally:
+            process.kill()
+            process.join()
+        for said in (output, errors):
+            said.seek(0)
+        ended = subprocess.CompletedProcess("training", process.exitcode or 0, output.read(), errors.read())
+    if ended.returncode == 0:  # it had finished before the signal came
         for made in folder.iterdir():
             shutil.rmtree(made)
         return signalled(folder, number)
-    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+    return ended
 
 
 def outcome(folder: Path) -> tuple[bytes, str]:

@@ -5,91 +5,88 @@ from __future__ import annotations
 import io
 import json
 import os
-import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
+from optuna.storages.journal import JournalFileBackend
 from rich.console import Console
 
+from tests.forked import forked_here
 from training.command import main
 from training.tabular import searching
 from training.tabular.searching import open_study, search
+from training.tabular.settings import defaults
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     import optuna
 
     from training.tabular.settings import Table
 
-ROOT = str(Path(__file__).parents[3])
-# A machine: it says when it is ready, searches at a word, and says what it tried; at a second word, what is the best.
-MACHINE = """
-import io, json, sys
-from pathlib import Path
-from optuna.storages.journal import JournalFileBackend
-from rich.console import Console
-from training.tabular import searching
-from training.tabular.settings import defaults
 
-file, runs, minutes, dies = sys.argv[1:]
-config = defaults(
-    files=(file,), name="gappy", target=("load",), series="site", horizons=(1, 6), hidden=6, steps=8, batch=4,
-    evaluate_every=2, runs=Path(runs),
-)
-look, console, tried = config.look(), Console(file=io.StringIO()), []
-attempt, append = searching.attempt, JournalFileBackend.append_logs
+def search_when_told(folder: Path, file: str, runs: str, minutes: float, dies: bool) -> None:
+    """Says when it is ready, searches at a word, and says what it tried; at a second word, what is the best."""
+    os.chdir(folder)
+    config = defaults(
+        files=(file,), name="gappy", target=("load",), series="site", horizons=(1, 6), hidden=6, steps=8, batch=4,
+        evaluate_every=2, runs=Path(runs),
+    )  # fmt: skip
+    look, console, tried = config.look(), Console(file=io.StringIO()), list[int]()
+    attempt, append = searching.attempt, JournalFileBackend.append_logs
 
-def counted(trial, *rest):
-    tried.append(trial.number)
-    return attempt(trial, *rest)
+    def counted(trial: optuna.Trial, *rest: Any) -> float:  # noqa: ANN401 - as it is called
+        tried.append(trial.number)
+        return attempt(trial, *rest)
 
-def held(self, logs):
-    if tried:  # within a trial, and with the journal's lock
-        self._lock.acquire()
-        print("held", flush=True)
-        sys.stdin.readline()
-    append(self, logs)
+    def held(journal: JournalFileBackend, logs: list[dict[str, Any]]) -> None:
+        if tried:  # within a trial, and with the journal's lock
+            journal._lock.acquire()
+            print("held", flush=True)
+            sys.stdin.readline()
+        append(journal, logs)
 
-searching.attempt = counted
-if dies == "dies":
-    JournalFileBackend.append_logs = held
-print("ready", flush=True)
-sys.stdin.readline()
-searching.search(config, look, float(minutes), console)
-print(json.dumps(tried), flush=True)
-sys.stdin.readline()
-print(json.dumps(searching.search(config, look, 0, console).as_json()), flush=True)
-"""
+    searching.attempt = counted
+    if dies:
+        JournalFileBackend.append_logs = held  # type: ignore[method-assign] # in a process that is killed here
+    print("ready", flush=True)
+    sys.stdin.readline()
+    searching.search(config, look, minutes, console)
+    print(json.dumps(tried), flush=True)
+    sys.stdin.readline()
+    print(json.dumps(searching.search(config, look, 0, console).as_json()), flush=True)
 
 
-@contextmanager
-def machine(folder: Path, file: str, runs: str, minutes: float, dies: str = "") -> Iterator[subprocess.Popen[str]]:
+class Machine:
     """A process in a folder of its own, which is ready to search."""
-    folder.mkdir()
-    command = [sys.executable, "-c", MACHINE, file, runs, str(minutes), dies]
-    environment = {**os.environ, "PYTHONPATH": ROOT, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
+    def __init__(self, folder: Path, file: str, runs: str, minutes: float, dies: bool = False) -> None:
+        folder.mkdir()
+        (told, tells), (hears, said) = os.pipe(), os.pipe()
+        self._tells, self._hears = os.fdopen(tells, "w"), os.fdopen(hears)
+        self._process = forked_here(search_when_told, folder, file, runs, minutes, dies, pipes=(told, said, 2))
+        os.close(told)
+        os.close(said)
 
-def heard(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
+    def heard(self) -> str:
+        return self._hears.readline().strip()
 
+    def tell(self) -> None:
+        print("go", file=self._tells, flush=True)
 
-def tell(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    process.stdin.write("go\n")
-    process.stdin.flush()
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self._tells.close()
+        self._hears.close()
 
 
 def settings(study: optuna.Study) -> list[str]:
@@ -108,13 +105,13 @@ def test_two_machines_on_one_journal_share_the_trials_and_end_with_the_same_best
         return attempt(trial, *rest)  # type: ignore[arg-type] # as it is called
 
     monkeypatch.setattr(searching, "attempt", counted)
-    with machine(tmp_path / "other", gappy, os.path.join("..", "runs"), 0.02) as other:  # noqa: PTH118 - as it is typed
-        assert heard(other) == "ready"
-        tell(other)
+    with Machine(tmp_path / "other", gappy, os.path.join("..", "runs"), 0.02) as other:  # noqa: PTH118 - as it is typed
+        assert other.heard() == "ready"
+        other.tell()
         search(config, look, 0.02, console)
-        theirs = json.loads(heard(other))
-        tell(other)
-        best = json.loads(heard(other))
+        theirs = json.loads(other.heard())
+        other.tell()
+        best = json.loads(other.heard())
     study = open_study(config, look)
     assert mine
     assert theirs
@@ -130,12 +127,11 @@ def test_a_machine_that_is_killed_within_a_trial_and_with_the_journals_lock_does
 ) -> None:
     config = brief_table(steps=8, evaluate_every=2, checkpoint_every=200)
     look, console = config.look(), Console(file=io.StringIO(), width=200)
-    with machine(tmp_path / "other", gappy, os.path.join("..", "runs"), 1, "dies") as other:  # noqa: PTH118
-        assert heard(other) == "ready"
-        tell(other)
-        assert heard(other) == "held"
+    with Machine(tmp_path / "other", gappy, os.path.join("..", "runs"), 1, dies=True) as other:  # noqa: PTH118
+        assert other.heard() == "ready"
+        other.tell()
+        assert other.heard() == "held"
         other.kill()
-        other.wait()
     found = search(config, look, 0.001, console)
     study = open_study(config, look)
     assert [trial.state.name for trial in study.trials] == ["RUNNING", "COMPLETE"]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +13,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from tests.running_server import ROOT, RunningServer
+from tests.running_server import RunningServer
+from tests.tidegate.cli.test_cli import run
 from tests.training.tabular.conftest import lines
 from training.fitting import checkpoint
 from training.fitting.session import train
@@ -90,10 +89,7 @@ def test_the_raw_table_of_several_series_with_gaps_and_categories_is_answered_as
     meters: str,
     name: str,
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tidegate.cli", "--server", server.address, "stream", name, "--no-trace", meters],
-        capture_output=True, text=True, check=False, cwd=ROOT, timeout=240,
-    )  # fmt: skip
+    done = run(server.address, "stream", name, "--no-trace", meters)
     assert done.returncode == 0, done.stderr
     expected = answers[name]
     names, *rows = csv.reader(io.StringIO(done.stdout))
