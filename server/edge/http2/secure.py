@@ -10,6 +10,8 @@ import logging
 import ssl
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -21,7 +23,9 @@ _RECORD = 16_384  # bytes: the most that one record of TLS carries
 _EMPTY = 64  # records that carry nothing for us, such as new keys, each of which takes 20 us; and one more for
 _EACH = 2**16  # records that do
 _HEAD = 5  # bytes of a record: the type, the version, and the length of what follows
-_MOST = 64  # records of one part
+_MOST = 64  # records of one part, after which the clock is looked at
+_TURN = 0.0005  # seconds of what one client sent: a record of one byte takes 5 us
+_FEW = 4  # records for which no turn is waited
 
 
 class SecureTransport(asyncio.Protocol):
@@ -39,6 +43,8 @@ class SecureTransport(asyncio.Protocol):
         self._ready = False  # the handshake is over
         self._early: list[bytes] = []  # written before that
         self._records = Records()  # from then on
+        self._parts: Iterator[tuple[memoryview, int]] = iter(())  # of what came, not decrypted yet
+        self._behind = self._paused = False  # some wait for their turn; the connection wants nothing read
         self._empty, self._full = 0, 0  # how many of them have carried nothing, or something
 
     # The socket's -----------------------------------------------------------------------------------------------------
@@ -100,8 +106,26 @@ class SecureTransport(asyncio.Protocol):
         self._socket.close()
 
     def _take(self, data: memoryview) -> None:
-        pieces = list[bytes]()
-        for part, records in self._records.parts(data):
+        self._parts = self._records.parts(data)
+        self._go_on()
+
+    def _take_turn(self) -> None:
+        self._behind = False
+        if self._socket.is_closing():
+            return
+        self._go_on()
+        if not (self._behind or self._paused):
+            self._socket.resume_reading()
+
+    def _go_on(self) -> None:
+        """Decrypts what came, for `_TURN` at most; what is left waits until others had their turn."""
+        pieces, turn, began = list[bytes](), self._connection.server.decrypting, perf_counter()
+        now, ends = began, began + min(_TURN, turn.left)
+        for part, records in self._parts:
+            if records > _FEW and now > ends:
+                self._parts = chain(((part, records),), self._parts)
+                self._behind = True
+                break
             self._incoming.write(part)
             before = len(pieces)
             if not self._decrypt(pieces):
@@ -110,6 +134,11 @@ class SecureTransport(asyncio.Protocol):
             self._empty += records - (len(pieces) - before)
             if self._empty > _EMPTY + self._full // _EACH:
                 return self._refuse("it sends records that carry nothing")
+            now = perf_counter()
+        turn.spend(now - began)
+        if self._behind:
+            self._socket.pause_reading()
+            turn.wait(self._take_turn)
         if pieces:
             self._connection.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         return None
@@ -168,11 +197,14 @@ class SecureTransport(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """See asyncio.Transport."""
+        self._paused = True
         self._socket.pause_reading()
 
     def resume_reading(self) -> None:
         """See asyncio.Transport."""
-        self._socket.resume_reading()
+        self._paused = False
+        if not self._behind:
+            self._socket.resume_reading()
 
     def get_write_buffer_size(self) -> int:
         """See asyncio.Transport."""

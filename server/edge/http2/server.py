@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _TURN = 0.002  # seconds of a turn of the loop in which connections are read
 _LEAST = 0.002  # seconds likewise, whatever else has taken of it
+_DECRYPTING = 0.001  # seconds likewise, in which many small records of TLS are decrypted
 _BEGINNING = 0.0005  # seconds likewise, of those that have not begun a call yet
 _WRITING = 0.001  # seconds likewise, in which large messages are written
 _FEW = 16  # calls that an address may have under way, however many addresses have some
@@ -82,6 +83,7 @@ class Http2Server:
         self.ends = Gate(self._later, 1)  # that lost connections end their calls by, and handshakes go on
         self.beginners = TurnTime(_BEGINNING, self.turn)  # of connections that have not begun a call yet
         self.others = TurnTime(_TURN, self.turn, _LEAST)
+        self.decrypting = TurnTime(_DECRYPTING, self.turn, _DECRYPTING)  # of connections with TLS, before they are read
         self.writers = TurnTime(_WRITING, self.turn)  # of connections with large messages to write
         self._generic: list[Any] = []  # grpc.GenericRpcHandler
         self._found: dict[str, Handler] = {}
@@ -134,7 +136,9 @@ class Http2Server:
             connection = Connection(self)
             return connection if tls is None else SecureTransport(connection, tls())
 
-        self._open = Sockets(self.loop, (self.beginners.begin, self.others.begin), (self.turn.end,))
+        self._open = Sockets(
+            self.loop, (self.decrypting.begin, self.beginners.begin, self.others.begin), (self.turn.end,)
+        )
         for listening in self._sockets:
             self._open.listen(listening, made)
 

@@ -8,15 +8,20 @@ import os
 import ssl
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import grpc
 import pytest
 
 from server.edge.certificates import Certificates, Files
+from server.edge.http2 import secure as module
 from server.edge.http2.connection import Connection
+from server.edge.http2.gate import Gate, TurnTime
 from server.edge.http2.secure import SecureTransport
 from server.edge.http2.server import Http2Server, Options
+from server.runtime.loop_turn import LoopTurn
 from tests.security.certificates import Authority
 from tests.server.edge.http2 import openssl
 
@@ -286,6 +291,44 @@ async def test_another_handshake_on_the_same_connection_is_not_begun(authority: 
         while await tls.read():  # OpenSSL gives up where the server does not want one
             pass
         await ended(server)
+
+
+def test_thousands_of_records_in_one_read_are_decrypted_in_turns_and_nothing_is_read_meanwhile(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, turns = count(), list[Any]()
+    monkeypatch.setattr(module, "perf_counter", lambda: next(clock) / 1_000)  # each look at it is a millisecond later
+    turn = LoopTurn(turns.append)
+    server = Mock(ends=Gate(turns.append), decrypting=TurnTime(0.001, turn, 0.001))
+    connection, socket = Mock(server=server), Mock(is_closing=lambda: False)
+    ours = SecureTransport(connection, Certificates(authority.files()).current.context)
+    ours.connection_made(socket)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    theirs = authority.client().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    for _ in range(3):
+        with suppress(ssl.SSLWantReadError):
+            theirs.do_handshake()
+        ours.data_received(outgoing.read())
+        while turns:
+            turns.pop(0)()
+        incoming.write(b"".join(call.args[0] for call in socket.write.call_args_list))
+        socket.reset_mock()
+    sent = bytes(i % 251 for i in range(2_800))
+    for at in range(len(sent)):
+        theirs.write(sent[at : at + 1])
+
+    server.decrypting.begin()
+    ours.data_received(outgoing.read())
+    assert connection.data_received.call_args.args[0] == sent[:64]
+    socket.pause_reading.assert_called_once()
+    ours.pause_reading()  # as the connection may want it
+    while turns:
+        turns.pop(0)()
+        assert len(connection.data_received.call_args.args[0]) <= 64
+    assert b"".join(call.args[0] for call in connection.data_received.call_args_list) == sent
+    socket.resume_reading.assert_not_called()
+    ours.resume_reading()
+    socket.resume_reading.assert_called_once()
 
 
 async def test_a_connection_that_has_ended_leaves_without_the_collector_of_cycles(authority: Authority) -> None:
