@@ -25,6 +25,9 @@ Carrier = Steps | FleetSteps | PredictRequest
 # What a message costs at most besides names and rows: tags, lengths, numbers; and each of its tensors, with each axis.
 _MESSAGE_BYTES, _TENSOR_BYTES, _AXIS_BYTES = 48, 32, 10
 
+# Kinds of numpy's types whose names say little.
+_NOT_NUMBERS = {"U": "text", "S": "bytes", "O": "Python objects"}
+
 
 class _Input:
     """One input of a model: turns arrays of its row shape into tensors."""
@@ -47,7 +50,8 @@ class _Input:
         except ValueError as error:  # rows of different lengths
             raise refused("WRONG_SHAPE", f"input {self.name!r} is no array: {error}") from None
         if not (np.can_cast(array.dtype, self.dtype, "same_kind") or self._harmless(array)):
-            raise refused("WRONG_TYPE", f"input {self.name!r} is {self.dtype.name}; an array of {array.dtype} came")
+            came = _NOT_NUMBERS.get(array.dtype.kind, array.dtype.name)
+            raise refused("WRONG_TYPE", f"input {self.name!r} is {self.dtype.name}; an array of {came} came")
         with np.errstate(over="ignore"):  # beyond the type's range is Inf, which the server refuses by its name
             return array.astype(self.dtype)
 

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 from server.settings import Settings
 
-_ANYWAY = "or say with --insecure that everybody who can reach it may"
+_ANYWAY = "or --insecure, which lets everybody who can reach it use it"
 
 
 def check(settings: Settings) -> None:

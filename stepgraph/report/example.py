@@ -20,6 +20,7 @@ from tidegate.columns import Column, count, plain_names
 _Infos = dict[str, onnx.ValueInfoProto]
 _LARGE = 256  # units, from which on weights of 8 bits are surely quicker
 _WIDTH = 69  # of a line on the page
+_UNSURE = "## an example: keep only the lines that are true of the network"
 _MOST_NAMES, _LONGEST = 12, 24  # columns that are named, and characters of a name
 
 
@@ -49,7 +50,7 @@ def lines(model: onnx.ModelProto) -> tuple[str, ...]:
         *(line for name in list(outputs)[:1] for line in _columns("outputs", name, _width(outputs[name]))),
     ]
     said = [line for table, entries in tables.items() if entries for line in (table, *entries)]
-    return tuple(line for line in (*said, *columns) if len(line) <= _WIDTH)
+    return tuple(line for line in (_UNSURE, *said, *columns) if len(line) <= _WIDTH)
 
 
 def of_served(loaded: LoadedModel, fixed: Mapping[str, object]) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ def refused(report: Report, refusal: ModelRefused, model: onnx.ModelProto | None
     return replace(
         report,
         reason=str(refusal),
-        advice=_advice(model, bool(boxes)),
+        advice=_advice(model, [name for name, _ in boxes], refusal.node),
         node=refusal.node,
         example=refusal.remedy or (example.lines(model) if model else ()),
         ladder=rungs,
@@ -60,12 +60,12 @@ def refused(report: Report, refusal: ModelRefused, model: onnx.ModelProto | None
     )
 
 
-def _advice(model: onnx.ModelProto | None, cells: bool) -> str | None:
+def _advice(model: onnx.ModelProto | None, cells: Sequence[str], refused: str | None) -> str | None:
     if model is None or any(map(subgraphs, model.graph.node)):
         return None
     if cells:
         fixed = all(sum(isinstance(dim, str) for dim in dims_of(info)) < _FREE for info in model.graph.input)
-        return _UNROLLED if fixed and _by_newer_torch(model) else None
+        return _UNROLLED if fixed and refused not in cells and _by_newer_torch(model) else None
     stateless = "If nothing in it remembers, it needs no sequences: any server for ONNX files will do for it."
     return f"{_UNROLLED} {stateless}" if _by_newer_torch(model) else stateless
 

@@ -159,7 +159,7 @@ def test_a_store_is_told_of_in_the_same_words_with_a_server_and_without(
     at = f"sqlite:{tmp_path / 'a'}"
     without = [said(command.main, *given) for given in (["check", at], ["backup", at, again], ["restore", at, again])]
     assert [one.replace(again, file) for one in without] == with_a_server
-    assert with_a_server[0].startswith("1 sequence, 1 of them parked, and why 1 more ended; ")
+    assert with_a_server[0].startswith("1 sequence, 1 of them parked, and why 1 other ended; ")
     assert with_a_server[2].startswith("1 record put; 0 left as they are there (open, or newer); 1 left out")
 
 

@@ -196,7 +196,7 @@ def test_inputs_for_the_wrong_number_of_members_are_refused(client: tidegate.Cli
         ([1], "WRONG_SHAPE", r"input 'x' has the shape \[1\]; \[2\] was expected"),
         ([[1, 2]], "WRONG_SHAPE", r"shape \[1, 2\]; \[2\]"),
         ([[1], [1, 2]], "WRONG_SHAPE", "is no array"),
-        (["a", "b"], "WRONG_TYPE", "input 'x' is float32; an array of <U1 came"),
+        (["a", "b"], "WRONG_TYPE", "input 'x' is float32; an array of text came"),
         ([1j, 1], "WRONG_TYPE", "complex128"),
         ({"z": [1, 2]}, "WRONG_NAME", "the model has the inputs 'x'; 'z' came"),
         ([1, float("inf")], "NOT_FINITE", "NaN or Inf"),

@@ -9,7 +9,7 @@ def counted(count: int, what: str) -> str:
 
 def kept(sequences: int, parked: int, tombstones: int) -> str:
     """What a store holds. A tombstone is a sequence that is gone, of which it is known why."""
-    ended = f", and why {tombstones:,} more ended" * bool(tombstones)
+    ended = f", and why {counted(tombstones, 'other')} ended" * bool(tombstones)
     return f"{counted(sequences, 'sequence')}, {parked:,} of them parked{ended}"
 
 

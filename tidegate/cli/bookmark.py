@@ -87,7 +87,9 @@ class Bookmark:
         try:
             with np.load(path, allow_pickle=False) as file:
                 if int(file["format"]) != _FORMAT:
-                    raise BadBookmark(f"{os.fspath(path)} is a bookmark of a format that is not known here")
+                    raise BadBookmark(
+                        f"{os.fspath(path)} was kept by another release of tidegate: its format is not known here"
+                    )
                 texts: dict[str, Any] = {name: str(file[name]) for name in ("server", "model", "id", "token")}
                 names = ("version", "answered", "first", *({"rewinding"} & {*file}))
                 numbers: dict[str, Any] = {name: int(file[name]) for name in names}
@@ -95,7 +97,7 @@ class Bookmark:
                 series = tuple(file["series"].tolist()) if "series" in file else ()
                 return cls(**texts, **numbers, inputs=inputs, trace=_trace(file), series=series)
         except (KeyError, ValueError, BadZipFile, AttributeError, EOFError):
-            raise BadBookmark(f"{os.fspath(path)} holds no bookmark of a sequence") from None
+            raise BadBookmark(f"{os.fspath(path)} is not a file that `tidegate stream --keep` wrote") from None
 
 
 def _trace(file: Mapping[str, Array]) -> Trace:

@@ -35,8 +35,14 @@ class Source:
         self.columns = InputLayout(model.inputs).rows
         self._options = options
         self._sink: Sink | None = None
+        self._check_units(options.units)
         # A file that cannot be read is found out before anything is opened; what comes live is waited for after it.
         self._table = None if self.live else self._read()
+
+    def _check_units(self, units: Sequence[int] | None) -> None:
+        most = max((layer.hidden_size for layer in self.model.layers), default=0)
+        if units is not None and most and max(units) >= most:
+            raise ValueError(f"--units names unit {max(units)}, and the largest layer has the units 0 to {most - 1}")
 
     def show(self, series: Series, answer: Answer) -> None:
         if self._sink is None:

@@ -95,7 +95,7 @@ def table_of(sheet: Sheet, columns: Rows) -> Table:
     else:
         extra = columns.others(names)
         if extra:
-            notes = (f"columns that the model does not take are left out: {', '.join(extra)}", *notes)
+            notes = (f"columns that the model does not take are left out: {', '.join(map(repr, extra))}", *notes)
     rows = sheet.rows
     for each in later:
         rows = each.added(rows, apart)

@@ -44,11 +44,12 @@ def span(low: float, high: float) -> str:
 def notes(legend: Legend) -> Iterator[str]:
     """What is said of a row as a whole."""
     if legend.timestamp:
-        yield f"time in {' '.join(legend.timestamp)}, as {legend.time_format or 'ISO 8601'}"
+        names = " and ".join(map(repr, legend.timestamp))
+        yield f"a row's time: {names} of a table, as {legend.time_format or 'ISO 8601'}"
     if legend.time_step:
         yield f"a step is {legend.time_step}"
     if legend.series:
-        yield f"a sequence for each series; {' and '.join(legend.series)} of a table tell them apart"
+        yield f"a sequence for each series, which a table tells apart by {' and '.join(map(repr, legend.series))}"
     if legend.classes:
         yield f"the class of the greatest: {', '.join(legend.classes)}"
 

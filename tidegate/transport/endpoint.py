@@ -194,7 +194,7 @@ def _mistake(address: str) -> str:
     if re.fullmatch(r"[^\s:/\[\]]+", address):
         return "names no port"
     if address.startswith("http://"):
-        return "begins with http://, which is left out"
+        return "begins with http://, which must be left out"
     if re.fullmatch(r"(https://)?[0-9a-fA-F]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]*", address):
         return "is IPv6, which stands in brackets, like '[::1]:50051'"
-    return "is none"
+    return "is not valid"

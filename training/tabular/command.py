@@ -52,7 +52,9 @@ def add(commands: argparse._SubParsersAction[Any], name: str, recipe: Callable[[
     searched = "Search settings for so long, then fit the best; 0: fit the best that was found before."
     cells = "The recurrence: rnn (tanh), lstm or gru; all: each of them, side by side. (default: lstm)"
     sub.add_argument("--cell", choices=(*CELLS, "all"), default=argparse.SUPPRESS, help=cells)
-    add_fields(sub, [field for field in fields_of(usual) if field.name not in UNASKED])
+    named = {} if usual.files else {"name": "the file's name"}
+    asked = [field for field in fields_of(usual) if field.name not in UNASKED]
+    add_fields(sub, [replace(field, default=named.get(field.name, field.default)) for field in asked])
     sub.add_argument("--seeds", type=positive, default=1, help="Fit with so many seeds, and show the spread.")
     sub.add_argument("--search", type=minutes, metavar="MINUTES", help=searched)
     sub.add_argument("--look", action="store_true", help="Only look at the table.")

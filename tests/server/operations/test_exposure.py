@@ -19,7 +19,7 @@ def test_on_this_machine_neither_tls_nor_anything_else_is_needed(host: str) -> N
 
 @pytest.mark.parametrize("host", [NETWORK, "::", "192.0.2.1"])
 def test_an_address_of_a_network_is_refused_without_tls_and_without_asking_who_connects(host: str) -> None:
-    with pytest.raises(OSError, match="all would be sent in clear: give --tls-cert and --tls-key, or say with --insec"):
+    with pytest.raises(OSError, match="all would be sent in clear: give --tls-cert and --tls-key, or --insecure"):
         check(Settings(host=host))
     with pytest.raises(OSError, match="everybody could use the server: give --tokens, or --tls-client-ca"):
         check(Settings(host=host, **TLS))

@@ -73,6 +73,13 @@ def test_only_what_torchs_newer_exporter_wrote_is_told_of_it(name: str) -> None:
     assert "newer exporter" not in str(advice)
 
 
+def test_a_refused_recurrent_operator_is_not_taken_for_a_plain_rnn_that_was_written_out() -> None:
+    model = onnx.load(Path(__file__).parents[2] / "models" / "made" / "torch-dynamo" / "lstm-static.onnx")
+    (lstm,) = (node.name for node in model.graph.node if node.op_type == "LSTM")
+    advice = inspection.refused(inspection.described("f", 1, model), ModelRefused("why", lstm), model).advice
+    assert advice is None
+
+
 @pytest.mark.parametrize("weights", ["initializer", "node", "computed"])
 def test_the_drawing_of_a_refused_file_and_its_list_have_the_sizes_of_its_cells(weights: str) -> None:
     model = recurrent_graphs.write(Graph((Layer("LSTM", weights=weights), Layer("GRU", weights=weights)))).model

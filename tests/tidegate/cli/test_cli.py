@@ -80,7 +80,7 @@ def test_columns_are_found_by_their_names_and_others_are_left_out(server: FakeSe
     done = run(server, "stream", "toy", "--no-trace", given=shuffled)
     assert done.stdout == run(server, "stream", "toy", "--no-trace", given=TABLE).stdout
     assert done.stdout.splitlines()[0] == "step,y"
-    assert done.stderr == "tidegate: columns that the model does not take are left out: when\n"
+    assert done.stderr == "tidegate: columns that the model does not take are left out: 'when'\n"
 
 
 def test_the_file_may_stand_after_the_options(server: FakeServer, table: str) -> None:
@@ -307,6 +307,12 @@ def test_a_wrong_argument_is_explained_in_one_line(arguments: list[str], words: 
     assert done.returncode == 2
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_units_that_no_layer_has_are_refused_before_anything_is_sent(server: FakeServer) -> None:
+    done = run(server, "stream", "toy", "--units", "0-99", given="1,2\n")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "tidegate: --units names unit 99, and the largest layer has the units 0 to " in done.stderr
 
 
 def test_a_file_that_is_no_table_is_named(server: FakeServer, tmp_path: Path) -> None:

@@ -224,7 +224,10 @@ def test_a_server_without_checkpoints_keeps_nothing_and_says_so(keep: str) -> No
 
 def test_a_file_that_is_no_bookmark_says_so(server: FakeServer, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello")
-    for path, words in ((tmp_path / "text", "holds no bookmark"), (tmp_path / "none", "No such file")):
+    for path, words in (
+        (tmp_path / "text", "is not a file that `tidegate stream --keep` wrote"),
+        (tmp_path / "none", "No such file"),
+    ):
         done = run(server, "resume", str(path))
         assert done.returncode == 1
         assert words in done.stderr

@@ -242,4 +242,4 @@ def test_series_of_any_name_are_kept_and_a_file_that_was_renamed_is_said(keeping
 
 def test_a_description_says_what_tells_series_apart(server: FakeServer) -> None:
     page = run(server, "describe", "toy", "--version", "4").stdout
-    assert "a sequence for each series; line and machine of a table tell them apart" in page
+    assert "a sequence for each series, which a table tells apart by 'line' and 'machine'" in page

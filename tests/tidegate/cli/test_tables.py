@@ -34,7 +34,7 @@ def test_rows_come_with_or_without_a_header_in_the_models_order(text: str) -> No
 def test_columns_that_the_model_does_not_take_are_left_out_with_a_note() -> None:
     rows, notes = table('time,right,left\n"a, b",2,1\n')
     assert rows == [[1, 2]]
-    assert notes == ("columns that the model does not take are left out: time",)
+    assert notes == ("columns that the model does not take are left out: 'time'",)
 
 
 def test_a_quoted_cell_may_hold_lines_and_a_quotation_mark_within_a_cell_is_one() -> None:
@@ -62,7 +62,7 @@ def test_per_cent_signs_are_left_out_of_numbers() -> None:
 def test_columns_without_a_name_or_with_the_name_of_another_stand_for_no_other() -> None:
     assert table("left,,right,LEFT,\n1,8,2,9,\n")[0] == [[1, 2]]
     assert table("left,,right,LEFT,\n1,8,2,9,\n")[1] == (
-        "columns that the model does not take are left out: , LEFT_1, ",
+        "columns that the model does not take are left out: '', 'LEFT_1', ''",
     )
 
 

@@ -56,7 +56,7 @@ def test_the_commands_answers_to_a_raw_table_are_the_files_own(
 ) -> None:
     (tmp_path / "week.csv").write_text(TABLE, encoding="utf-8")
     done = run(table_server.address, "stream", "table", "--no-trace", "--chunk", chunk, str(tmp_path / "week.csv"))
-    note = "tidegate: columns that the model does not take are left out: station\n"
+    note = "tidegate: columns that the model does not take are left out: 'station'\n"
     assert (done.returncode, done.stderr) == (0, note)
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     numbers = [[float(row[name]) for name in ("demand", "p(sun)", "p(rain)")] for row in rows]
@@ -184,7 +184,7 @@ def test_a_description_shows_all_that_is_said_of_a_column(table_server: RunningS
         "    wind        one of NW, SE, or any other",
         "    hour  h     hour of a row's time",
         "    load  %     0 to 100",
-        "    time in Date Time, as %d.%m.%Y %H:%M",
+        "    a row's time: 'Date' and 'Time' of a table, as %d.%m.%Y %H:%M",
         "    the class of the greatest: sun, rain",
     ):
         assert line in page.splitlines()

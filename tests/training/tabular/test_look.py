@@ -272,7 +272,7 @@ def test_rows_with_the_same_values_in_all_columns_of_series_are_one_and_each_col
     for number, (start, end) in enumerate(found.grid.bounds):
         here = rows[start:end]
         assert {(store[row], f"{item[row]:g}") for row in here} == {tuple(found.grid.names[number].split(", "))}
-    assert done(found, "series") == "store, item: 4 series of 100 to 100 rows: each begins with a state of zeros"
+    assert done(found, "series") == "store, item: 4 series of 100 rows each: each begins with a state of zeros"
     columns = {column.name: column.categories for column in inputs_of(found, np.ones(ROWS, bool), series=True).columns}
     assert (columns["store"], columns["item"]) == (("", "a", "b"), ("", "1", "2"))
     store[5] = None

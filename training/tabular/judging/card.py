@@ -144,7 +144,7 @@ def figures(task: TableTask, y_NO: NDArray[np.float32], folder: Path) -> list[st
     worst = pictures.worst(
         came_N[rows_N].astype(float), forecasts["model"][rows_N].astype(float), names, title, folder / "worst.png"
     )
-    places = ", ".join(task.look.rows.origin.place(int(grid.row_N[rows_N[row]])) for row in worst)
+    places = "; ".join(task.look.rows.origin.place(int(grid.row_N[rows_N[row]])) for row in worst)
     made.append("![The error over time](over_time.png)\n\n![The worst forecasts](worst.png)\n")
     made.append(f"The worst were made at {places}.\n")
     if len(task.quantiles) > 1:

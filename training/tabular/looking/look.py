@@ -167,7 +167,8 @@ def series(roles: Roles, grid: Grid) -> list[Finding]:
     if not roles.series:
         return []
     lengths = np.array([end - start for start, end in grid.bounds])
-    shape = f"{len(lengths):,} series of {lengths.min():,} to {lengths.max():,} rows"
+    least, most = lengths.min(), lengths.max()
+    shape = f"{len(lengths):,} series of {least:,} {'rows each' if least == most else f'to {most:,} rows'}"
     return [Finding("series", f"{', '.join(roles.series)}: {shape}", "each begins with a state of zeros")]
 
 
