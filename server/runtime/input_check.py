@@ -44,7 +44,7 @@ class InputCheck:
         return {name: x[np.newaxis] for name, x in self._check(given, rows).items()}
 
     def _check(self, given: Named, rows: int | None, *, numbers: bool = True) -> dict[str, np.ndarray]:
-        named = _by_name(self._ports, given)
+        named = by_name(self._ports, given)
         checked = {port.name: _shaped(port, named[port.name], rows) for port in self._ports}
         if len(checked) > 1:
             _check_lengths(checked)
@@ -54,7 +54,8 @@ class InputCheck:
         return checked
 
 
-def _by_name(ports: Sequence[Port], given: Named) -> Mapping[str, np.ndarray]:
+def by_name(ports: Sequence[Port], given: Named) -> Mapping[str, np.ndarray]:
+    """The inputs of a model; the only one of a model may come without its name. Raises BadInput: others came."""
     if len(ports) == len(given) == 1 and given[0][0] in ("", ports[0].name):
         return {ports[0].name: given[0][1]}
     named, names = dict(given), {port.name for port in ports}

@@ -11,7 +11,7 @@ from server.edge.fields import Beside, Buffer, Cut, cut
 from server.edge.oip.stubs import grpc_service_pb2 as pb
 from server.edge.varints import packed
 from server.errors import BadInput, OverLimit, Reason, Refusal, UnknownModel
-from server.runtime.input_check import Named
+from server.runtime.input_check import Named, by_name
 from stepgraph.rewriting.ports import Port
 
 TYPES: Mapping[str, np.dtype[Any]] = {
@@ -132,20 +132,20 @@ def version_of(text: str) -> int:
 def steps_of(inputs: Named, ports: Sequence[Port]) -> Steps:
     """Makes both axes of inputs that may lack them: [...row] is one step, [N, ...row] one of each of N rows.
 
-    What is wrong beside the number of axes is found by the model's own check. Raises BadInput.
+    What is wrong beside names and numbers of axes is found by the model's own check. Raises BadInput.
     """
     if len(inputs) == len(ports) == 1:  # nearly always: one step of one input
         (name, x), port = inputs[0], ports[0]
         if name == port.name and x.shape == (1, *port.row):
             return Steps([(name, x[np.newaxis])], 1, 1)
-    rows = {port.name: port.row for port in ports}
-    axes = {x.ndim - len(rows[name]) for name, x in inputs if name in rows} or {0}
+    named = by_name(ports, inputs)
+    axes = {named[port.name].ndim - len(port.row) for port in ports} or {0}
     if len(axes) > 1 or not 0 <= min(axes) <= 2:
-        got = ", ".join(f"'{name}' {list(x.shape)}" for name, x in inputs)
+        got = ", ".join(f"'{name}' {list(x.shape)}" for name, x in named.items())
         expected = "; ".join(f"'{port.name}' {_shapes(port.row)}" for port in ports)
         raise BadInput(f"inputs have the shapes {got}; expected {expected}", Reason.WRONG_SHAPE)
     (given,) = axes
-    made = [(name, x.reshape(*x.shape[:given], *(1,) * (2 - given), *x.shape[given:])) for name, x in inputs]
+    made = [(name, x.reshape(*x.shape[:given], *(1,) * (2 - given), *x.shape[given:])) for name, x in named.items()]
     batches = {len(x) for _, x in made}
     if len(batches) > 1 or 0 in batches:
         raise BadInput(f"inputs have batches of {sorted(batches)} rows; expected one, of 1 or more", Reason.WRONG_SHAPE)

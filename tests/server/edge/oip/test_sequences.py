@@ -18,6 +18,9 @@ from server.access import token_secret
 from server.access.token import Token
 from server.access.token_file import TokenFile
 from server.caller import Right
+from server.edge.oip.requests import steps_of
+from server.errors import BadInput, Reason
+from stepgraph.rewriting.ports import Port
 from tests.running_server import RunningServer
 from tests.server.edge.oip.speaking import ROWS, connected, inputs, native, place, request, streaming, stub
 
@@ -113,6 +116,16 @@ def test_an_error_comes_with_the_requests_id_and_its_reason_and_the_stream_and_t
     assert [answer.error_message for answer in (first, last)] == ["", ""]
     assert first.infer_response.raw_output_contents[0] == expected[0].tobytes()
     assert last.infer_response.raw_output_contents[0] == expected[1].tobytes()
+
+
+@pytest.mark.parametrize("steps", [(), (1,), (1, 1)])
+def test_an_input_of_an_unknown_name_is_refused_with_the_names_whatever_its_shape(steps: tuple[int, ...]) -> None:
+    ports = [Port("x", np.dtype(np.float32), (3,), 0, None)]
+    for odd in ((), (1,), (1, 1), (2, 1, 1, 1)):
+        inputs = [("x", np.zeros((*steps, 3), np.float32)), ("z", np.zeros(odd, np.float32))]
+        with pytest.raises(BadInput, match="inputs are 'x', 'z'; this model takes 'x'") as refused:
+            steps_of(inputs, ports)
+        assert refused.value.reason is Reason.WRONG_NAME
 
 
 def test_a_message_that_is_none_is_answered_and_the_stream_goes_on(server: RunningServer) -> None:
