@@ -101,7 +101,12 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """In the page's thread. Raises TimeoutError: the event loop does not answer."""
-        return families(asyncio.run_coroutine_threadsafe(self._sample(), self._loop).result(_PATIENCE))
+        sample = asyncio.run_coroutine_threadsafe(self._sample(), self._loop)
+        try:
+            return families(sample.result(_PATIENCE))
+        except TimeoutError:
+            sample.cancel()
+            raise TimeoutError(f"the event loop did not answer within {_PATIENCE:g} s") from None
 
     async def _sample(self) -> Sample:
         return self._read()

@@ -4,6 +4,7 @@ Silent ones are closed, and where others wait for a place the one that has had o
 for all who ask meanwhile, and takes no more than a tenth of the time: to make it holds the interpreter's lock.
 """
 
+import logging
 import socket
 from contextlib import suppress
 from socketserver import ThreadingMixIn
@@ -11,6 +12,8 @@ from threading import BoundedSemaphore, Lock, Thread
 from time import monotonic, sleep, thread_time
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+log = logging.getLogger(__name__)
 
 _MOST = 32  # connections at a time
 _PATIENCE = 1.0  # seconds until the slowest of them has given up its place
@@ -76,6 +79,11 @@ class _Shared:
         began = thread_time()
         try:
             self._body = list(self._application(_ASKED, self._say))
+        except Exception as error:
+            log.exception("the page of metrics could not be made")
+            self._say("503 Service Unavailable", [("Content-Type", "text/plain; charset=utf-8")])
+            why = str(error) if isinstance(error, TimeoutError) else "the server failed; its log has the details"
+            self._body = [f"the metrics could not be read: {why}\n".encode()]
         finally:
             self._rested = monotonic() + _REST * (thread_time() - began)
 

@@ -61,6 +61,31 @@ def test_a_page_is_made_once_for_all_who_ask_meanwhile_and_anew_for_who_asks_lat
             assert [one.result() for one in said] == [[number]] * asking
 
 
+def test_who_waits_for_a_page_that_cannot_be_made_is_told_so_and_gets_none_from_before() -> None:
+    def failing(_: object, start_response: Callable[[str, list[tuple[str, str]]], object]) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        if (error := next(errors)) is not None:
+            raise error
+        return [b"here"]
+
+    errors = iter([None, TimeoutError("the event loop did not answer within 5 s"), KeyError("a secret"), None])
+    shared, said = page._Shared(failing), list[tuple[str, bytes]]()
+    with ThreadPoolExecutor(3) as clients:
+        for _ in range(4):
+            shared._turn = Together(3)  # type: ignore[assignment]
+            statuses: list[str] = []
+            asking = [clients.submit(shared, {}, lambda status, _, to=statuses: to.append(status)) for _ in range(3)]
+            ((body,),) = {tuple(one.result()) for one in asking}
+            ((status),) = set(statuses)
+            said.append((status, body))
+    assert said == [
+        ("200 OK", b"here"),
+        ("503 Service Unavailable", b"the metrics could not be read: the event loop did not answer within 5 s\n"),
+        ("503 Service Unavailable", b"the metrics could not be read: the server failed; its log has the details\n"),
+        ("200 OK", b"here"),
+    ]
+
+
 def test_a_page_is_not_made_again_and_again_without_a_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     worked, times = iter([7.0, 7.5, 7.5, 7.5]), iter([100.0, 100.5, 101.0, 101.0])
