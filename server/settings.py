@@ -108,7 +108,7 @@ class Settings:
     max_streams: int = option(
         0, "COUNT", "the most open streams; 0 is as many as half of the memory holds messages for, up to 1024", 0
     )
-    max_share: float = option(80.0, "PERCENT", "the part of these limits that one address may take", most=100)
+    max_share: float = option(80.0, "PERCENT", "the part of streams, calls and connections of one address", most=100)
     silent_seconds: float = option(20.0, "SECONDS", "a connection or stream that sends nothing is closed then")
     max_message_mib: float = option(4.0, "MIB", "the largest request message")
     window_mib: float = option(4.0, "MIB", "unread answers that may wait for one stream")
