@@ -195,5 +195,5 @@ def fuzz(server: RunningServer) -> None:
     right = found[""] + found["OK"]
     assert right > CASES, found
     assert found.total() - right > CASES, found
-    assert len(found) > 12, found
+    assert len(found) > 9, found  # some of the 17 are rare
     assert resident[-1] - resident[len(resident) // 2] < 8  # MiB
