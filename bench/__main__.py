@@ -30,7 +30,6 @@ FAIRNESS, WEIGHTS = "fairness", "weights"  # commands of their own in bench/, ea
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="only what the verdict needs, in short rounds")
     parser.add_argument(
@@ -49,7 +48,6 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def planned(options: argparse.Namespace) -> list[Comparison]:
-    """Choose what is measured."""
     comparisons = plan.full(options.hidden or HIDDEN_SIZES, options.only or plan.SECTIONS)
     if options.quick:
         comparisons = verdict.needed(comparisons)
@@ -58,7 +56,6 @@ def planned(options: argparse.Namespace) -> list[Comparison]:
 
 
 def paced(options: argparse.Namespace) -> Pace:
-    """Choose how long it is measured."""
     rounds, warm, length = (3, 0.2, 0.5) if options.quick else (5, 0.3, 1.0)
     return Pace(rounds=options.rounds or rounds, warm=warm, length=options.seconds or length)
 
@@ -84,12 +81,10 @@ def measure(
 
 
 def show(status: Status, place: str, turn: str) -> None:
-    """Say where the run is."""
     status.update(f"{place}, {turn}")
 
 
 def written(outcomes: Sequence[Outcome], verdicts: Sequence[verdict.Verdict], file: Path) -> None:
-    """Write everything that was measured as JSON."""
     content = {
         "machine": machine.describe(),
         "outcomes": [asdict(outcome) for outcome in outcomes],

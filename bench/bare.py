@@ -32,7 +32,6 @@ Step = Callable[[], object]
 
 
 def answer(question: Json) -> Json:
-    """Answer one question."""
     if question["ask"] == "truth":
         return {"outputs": truth(question["file"], question["steps"])}
     graph = step_graph(question["file"])

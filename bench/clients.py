@@ -47,7 +47,6 @@ class Way:
         self._walker, self._asked = walker, {**server, "model": MODEL, "options": options}
 
     def measure(self, kind: str, count: int, seconds: float) -> Figures:
-        """One window."""
         return Figures(**self._walker.ask({"ask": kind, "count": count, "seconds": seconds, **self._asked}))
 
 
@@ -74,7 +73,6 @@ Found = dict[tuple[tuple[str, int], str], list[Figures]]
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Measures and prints."""
     parser = argparse.ArgumentParser(prog="python -m bench.clients", description=__doc__)
     parser.add_argument("--seconds", type=float, default=1.5, help="length of each window (default: 1.5)")
     parser.add_argument("--rounds", type=int, default=5, help="windows of each (default: 5)")

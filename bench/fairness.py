@@ -42,7 +42,6 @@ class Figures:
     many: list[float] = field(default_factory=list)  # steps a second of the one that has many
 
     def add(self, few: Json, many: Json | None) -> None:
-        """One round."""
         self.p99.append(float(np.percentile(few["took"], 99)))
         self.median.append(float(np.median(few["took"])))
         if many is not None:
@@ -66,7 +65,6 @@ class Place:
         self.few, self.many = (stack.enter_context(Child(n, crowd, cache.log(n))) for n in ("few", "many"))
 
     def ready(self) -> None:
-        """Waits until it serves."""
         for _ in range(600):
             if "error" not in (tried := self._tried()):
                 return
@@ -96,7 +94,6 @@ class Place:
 
 @contextmanager
 def place(cache: Cache) -> Iterator[Place]:
-    """A server, and its clients."""
     with TemporaryDirectory() as folder, ExitStack() as stack:
         made = Place(stack, Path(folder), cache)
         made.ready()
@@ -125,7 +122,6 @@ def ratio(of: Figures, to: Figures) -> float:
 
 
 def table(measured: Sequence[Figures]) -> Table:
-    """Draws what was measured."""
     drawn = Table(
         title=f"steps of {FEW} clients that take one from time to time, in ms", title_justify="left", box=None
     )

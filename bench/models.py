@@ -73,7 +73,6 @@ def write(module: nn.Module, inputs: tuple[Tensor, ...], path: Path, names_in: l
 
 
 def main() -> None:
-    """Write what is missing."""
     parser = argparse.ArgumentParser(prog="python -m bench.models", description=__doc__)
     parser.add_argument("root", type=Path, help="the folder to write into")
     cache = Cache(parser.parse_args().root)

@@ -49,18 +49,15 @@ class Phase:
         self._start, self._seconds = time.perf_counter(), 0.0
 
     def end(self) -> None:
-        """It is over."""
         self._seconds = time.perf_counter() - self._start
         self.took.sort()
 
     @property
     def median(self) -> float:
-        """Half of its steps took less."""
         return median(self.took)
 
     @property
     def p99(self) -> float:
-        """One of a hundred took longer."""
         return self.took[len(self.took) * 99 // 100]
 
     @property
@@ -87,7 +84,6 @@ class Walk:
     safe: int = 0  # that are in a checkpoint, as far as the client was told
 
     async def take(self) -> None:
-        """One step."""
         answer = await self.sequence.step(self.inputs[self.steps % PERIOD])
         if answer.step != self.steps:
             raise WrongAnswerError(f"step {self.steps} was waited for, and step {answer.step} answered")
@@ -143,7 +139,6 @@ class Crowd:
 
     @property
     def steps(self) -> int:
-        """How many were answered."""
         return sum(walk.steps for walk in self._walks)
 
 
@@ -229,7 +224,6 @@ def stoppable(folder: Path) -> Iterator[tuple[int, int]]:
 
 
 def show(outage: Outage) -> None:
-    """Prints what was found."""
     for phase in outage.phases:
         print(phase.beside(outage.phases[0]))
     print(

@@ -22,16 +22,13 @@ class Outcome:
     rounds: tuple[tuple[Figure, ...], ...]
 
     def of(self, contestant: Contestant) -> tuple[Figure, ...]:
-        """Give all rounds of one contestant."""
         index = self.comparison.contestants.index(contestant)
         return tuple(figures[index] for figures in self.rounds)
 
     def median(self, contestant: Contestant, measure: Measure) -> float:
-        """Give the median of a contestant's rounds."""
         return statistics.median(measure(figure) for figure in self.of(contestant))
 
     def ratio(self, over: Contestant, under: Contestant, measure: Measure) -> float:
-        """Give the median of the rounds' ratios."""
         pairs = zip(self.of(over), self.of(under), strict=True)
         return statistics.median(measure(a) / measure(b) for a, b in pairs)
 
@@ -41,12 +38,10 @@ class Outcome:
 
 
 def steps(figure: Figure) -> float:
-    """Steps per second."""
     return figure.steps_per_second
 
 
 def messages(figure: Figure) -> float:
-    """Messages per second."""
     return figure.messages_per_second
 
 
@@ -66,5 +61,4 @@ def client(figure: Figure) -> float:
 
 
 def find(outcomes: Iterable[Outcome], *contestants: Contestant) -> Outcome | None:
-    """Find where these were measured side by side."""
     return next((outcome for outcome in outcomes if outcome.has(*contestants)), None)

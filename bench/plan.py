@@ -70,7 +70,6 @@ def full(hidden_sizes: Sequence[int] = HIDDEN_SIZES, sections: Sequence[str] = S
 
 
 def of_size(hidden: int) -> Iterator[Comparison]:
-    """Plan everything for one hidden size."""
     for count in CONCURRENCY:
         yield apart(hidden, count)
     for count in CONCURRENCY[1:]:
@@ -110,13 +109,11 @@ def shared(hidden: int, count: int) -> Comparison:
 
 
 def beside_bare(comparison: Comparison, batch: int) -> Comparison:
-    """Add onnxruntime alone to a comparison."""
     hidden = next(c.scenario.hidden for c in comparison.contestants if isinstance(c, Wire))
     return replace(comparison, contestants=(*comparison.contestants, Local("loop", hidden, batch)))
 
 
 def transports(hidden: int) -> Iterator[Comparison]:
-    """Plan Tidegate over each of its transports."""
     for title, scenario in (
         ("1 sequence", Scenario(hidden, 1)),
         ("64 sequences, a connection each", Scenario(hidden, 64, "connections")),
@@ -163,13 +160,11 @@ def survival(hidden: int) -> Iterator[Comparison]:
 
 
 def compared(section: str, title: str, scenario: Scenario, servers: Sequence[Server]) -> Comparison:
-    """Put servers side by side in one scenario."""
     contestants = tuple(Wire(server, scenario) for server in servers)
     return Comparison(section, f"hidden {scenario.hidden}: {title}", contestants)
 
 
 def traced(comparison: Comparison, plain: Scenario) -> Comparison:
-    """Add Tidegate with every trace to a comparison."""
     with_traces = Wire("tidegate", replace(plain, traces=True))
     return replace(comparison, contestants=(*comparison.contestants, with_traces))
 
@@ -200,6 +195,5 @@ def is_ours(contestant: Contestant) -> bool:
 
 
 def servers(comparisons: Sequence[Comparison]) -> list[Server]:
-    """Name the servers that a plan needs."""
     contestants = (contestant for comparison in comparisons for contestant in comparison.contestants)
     return sorted({contestant.server for contestant in contestants if isinstance(contestant, Wire)})

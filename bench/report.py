@@ -31,7 +31,6 @@ def begun() -> Console:
 
 
 def label(contestant: Contestant) -> str:
-    """Name a contestant in a row."""
     if isinstance(contestant, Wire):
         return ", ".join([contestant.server + " before" * contestant.before, *how(contestant.scenario)])
     traces = ", traces" * contestant.traces
@@ -59,7 +58,6 @@ def machine(description: dict[str, str]) -> str:
 
 
 def sections(outcomes: Sequence[Outcome]) -> list[Table]:
-    """Draw a table for each section."""
     return [section(name, list(group)) for name, group in groupby(outcomes, lambda o: o.comparison.section)]
 
 

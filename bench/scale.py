@@ -127,7 +127,6 @@ def beside(cache: Cache, count: int, seconds: float, status: Status) -> list[tup
 
 
 def table(title: str, measured: Sequence[Size]) -> Table:
-    """Draws one kind of many."""
     drawn = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     drawn.add_column("how many", justify="right")
     for heading in HEADINGS:
@@ -138,7 +137,6 @@ def table(title: str, measured: Sequence[Size]) -> Table:
 
 
 def ticking(measured: Sequence[tuple[str, tuple[float, ...], int]], count: int) -> Table:
-    """Draws what a lone client waited."""
     title = f"a lone step beside {count:,} sequences that take a step a second each, in ms"
     drawn = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     drawn.add_column("")
@@ -150,7 +148,6 @@ def ticking(measured: Sequence[tuple[str, tuple[float, ...], int]], count: int) 
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Measures and prints."""
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
     parser.add_argument("--share", type=float, default=1.0, help="of the numbers that it is about (default: 1)")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long the last table looks (default: 10)")

@@ -42,5 +42,4 @@ class Scenario:
 
 
 def model_name(hidden: int) -> str:
-    """Give the model of one hidden size its name."""
     return f"lstm{hidden}"

@@ -72,7 +72,6 @@ class Stall:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """A row of the table."""
         verdict = "[green]met[/]" if self.met else f"[bold red]{self.error or 'missed'}[/]"
         figures = (_p99(self.took), _p99(self.beside), self.worst, max(self.beside, default=0.0), self.turn)
         shown = (f"{figure:.1f}" for figure in (np.median(self.took), *figures))
@@ -119,7 +118,6 @@ class Place:
 
 
 def measure(name: str, attacker: Child, attacked: Place, beside: Place) -> Stall:
-    """One attack."""
     for place in (attacked, beside):
         place.begin()
     attacked.measure_turns()
@@ -139,7 +137,6 @@ def repository(cache: Cache, listed: int) -> Iterator[Path]:
 
 
 def table(stalls: Sequence[Stall]) -> Table:
-    """Draws what was measured."""
     drawn = Table(
         title="a bystander's steps, and those at a server beside that nobody attacks, in ms",
         title_justify="left",
@@ -186,7 +183,6 @@ def until_hopeless(
 
 
 def run(attacks: Sequence[str], listed: int, parked: int, again: int, status: Status) -> list[Stall]:
-    """All attacks, one after the other."""
     cache = exports.ready()
     stalls: list[Stall] = []
     attacker = Child("attacker", ["bench.attacks.attacker"], cache.log("attacker"))

@@ -128,12 +128,10 @@ LIMITS = (
 
 
 def decide(outcomes: Sequence[Outcome]) -> list[Verdict]:
-    """Hold what was measured to every limit."""
     return [Verdict(limit, measured(limit, outcomes)) for limit in LIMITS]
 
 
 def measured(limit: Limit, outcomes: Sequence[Outcome]) -> float | None:
-    """Find the ratio that a limit is about."""
     outcome = find(outcomes, limit.over, limit.under)
     return outcome.ratio(limit.over, limit.under, limit.measure) if outcome else None
 

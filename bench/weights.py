@@ -96,7 +96,6 @@ def measured(folder: Path, units: int) -> Iterator[tuple[str, ...]]:
 
 
 def table(console: Console, units: Sequence[int]) -> Table:
-    """Everything measured, one number of units after the other."""
     made = Table(title="narrower weights; ratios to float32", title_justify="left", box=None)
     heads = (head for batch in BATCHES for head in (f"batch {batch}: us", "ratio"))
     for head in ("units", "weights", *heads, "MiB", "error", "of the range"):
@@ -110,7 +109,6 @@ def table(console: Console, units: Sequence[int]) -> Table:
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Measures and prints."""
     parser = argparse.ArgumentParser(prog="python -m bench.weights", description=__doc__)
     parser.add_argument("--units", type=int, nargs="+", default=UNITS, help="of each layer (default: 128 512 1024)")
     options = parser.parse_args(given)

@@ -50,11 +50,9 @@ class Looked:
         self._target = {"port": port, "pid": self._server.pid, "ca": ""}
 
     def ready(self, model: str) -> None:
-        """Waits until it serves."""
         self._server.serves(self._load, self._target, [model])
 
     def measure(self, scenario: Scenario, length: float) -> Spent:
-        """One window."""
         question: Json = {"ask": "measure", "target": self._target, "scenario": asdict(scenario)}
         os.kill(self._server.pid, signal.SIGUSR1)
         figure = Figure(**self._load.ask({**question, "warm": WARM, "length": length}))
@@ -82,7 +80,6 @@ def table(spent: dict[str, Spent]) -> Table:
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Measures and prints."""
     parser = argparse.ArgumentParser(prog="python -m bench.where", description=__doc__)
     parser.add_argument("--seconds", type=float, default=8.0, help="length of each window (default: 8)")
     options = parser.parse_args(given)

@@ -31,7 +31,6 @@ class OneLineParser(argparse.ArgumentParser):
     """argparse, whose errors are one line without the list of all options above it."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and leave."""
         self.exit(WRONG_USE, f"{self.prog}: {message}; see --help\n")
 
 
@@ -81,7 +80,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run_recipe(given: argparse.Namespace, console: Console) -> None:
-    """Train by a recipe."""
     train(configure(given), fresh=given.fresh, console=console)
 
 

@@ -30,11 +30,9 @@ class Scaling:
         return self.turn_FA.shape[0] + self.turn_FA.shape[1]
 
     def encoder(self) -> nn.Module:
-        """The network's first nodes."""
         return Encoder(self)
 
     def decoder(self) -> nn.Module:
-        """The network's last nodes."""
         return Decoder(self)
 
     def raw(self, noise_BTF: Tensor) -> Tensor:

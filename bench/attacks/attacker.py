@@ -20,7 +20,6 @@ LENGTH = 3.0  # seconds of that
 
 
 def attack(question: Json) -> Json:
-    """One."""
     return {"wrong": asyncio.run(_carried_out(question["attack"], question["port"]))}
 
 

@@ -79,17 +79,14 @@ async def ask(port: int, request: pb.StreamRequest, answers: int = 1) -> None:
 
 
 def opening(first: int = 0, count: int = 1, trace: pb.TraceSelection = NONE) -> bytes:
-    """Opens sequences."""
     return pb.StreamRequest(open=pb.Open(handle=first, count=count, model=MODEL, trace=trace)).SerializeToString()
 
 
 def closing(first: int = 0, count: int = 1, park: bool = False) -> bytes:
-    """Closes sequences."""
     return pb.StreamRequest(close=pb.Close(handle=first, count=count, park=park)).SerializeToString()
 
 
 def bundle(requests: Iterable[pb.StreamRequest]) -> bytes:
-    """Many requests in one message."""
     first, *rest = requests
     first.more.extend(rest)
     return first.SerializeToString()

@@ -30,7 +30,6 @@ class Bystander:
         self._sent = 0.0
 
     def __call__(self, question: Json) -> Json:
-        """Answer one question."""
         if question["ask"] == "begin":
             self._begin(question["port"], question["model"])
             return {}

@@ -45,7 +45,6 @@ async def stream(port: int, token: str) -> AsyncIterator[Any]:
 
 
 def step(handle: int, number: int) -> pb.StreamRequest:
-    """One step of one sequence."""
     return pb.StreamRequest(steps=pb.Steps(handle=handle, first_step=number, inputs=[ROW], answered=number))
 
 
@@ -125,7 +124,6 @@ class Crowd:
         Thread(target=self._loop.run_forever, daemon=True).start()
 
     def __call__(self, question: Json) -> Json:
-        """Answer one question."""
         if question["ask"] == "few":
             took: Json = self._do(few(question["port"], question["tokens"], question["length"]))
             return took

@@ -24,22 +24,18 @@ class InferenceSequence:
         """See Traffic: nothing is said before."""
 
     def send(self) -> bytes:
-        """See Traffic."""
         self._request.parameters["sequence_start"].bool_param = not self._sent
         self._request.raw_input_contents[0] = self._chunks[self._sent % len(self._chunks)]
         self._sent += 1
         return self._request.SerializeToString()
 
     def parse(self, message: bytes) -> pb.ModelStreamInferResponse:
-        """See Traffic."""
         return pb.ModelStreamInferResponse.FromString(message)
 
     def concerned(self, response: pb.ModelStreamInferResponse) -> int:
-        """See Traffic."""
         return int(response.infer_response.id)
 
     def take(self, response: pb.ModelStreamInferResponse) -> bool:
-        """See Traffic."""
         answer = response.infer_response
         step = (self._sent - 1) * self._steps
         right = answer.parameters["sequence_step"].int64_param == step and not response.error_message

@@ -128,7 +128,6 @@ async def begun(connection: Plain, target: Target, traffics: list[Traffic]) -> C
 
 
 async def ended(call: Call, target: Target, traffics: list[Traffic]) -> None:
-    """Closes the sequences."""
     for traffic in traffics:
         if (last := traffic.closing()) is not None:
             await exchange(call, last, "closed", target)

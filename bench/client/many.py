@@ -66,7 +66,6 @@ class One:
         return one
 
     async def step(self) -> int:
-        """One."""
         await ask(self._call, step(self._step))
         self._step += 1
         return 1
@@ -154,7 +153,6 @@ class Many:
         Thread(target=self._loop.run_forever, daemon=True).start()
 
     def __call__(self, question: Json) -> Json:
-        """Answer one question."""
         asked: Callable[[Json], Coroutine[Any, Any, Json | None]] = getattr(self, f"_{question['ask']}")
         return asyncio.run_coroutine_threadsafe(asked(question), self._loop).result(PATIENCE) or {}
 

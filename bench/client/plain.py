@@ -84,7 +84,6 @@ class Plain(asyncio.Protocol):
             self._transport.write(data)
 
     def close(self) -> None:
-        """At once."""
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:

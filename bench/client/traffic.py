@@ -62,7 +62,6 @@ def opening(scenario: Scenario, handle: int, count: int) -> sequence_pb2.StreamR
 
 
 def closing(handle: int, count: int) -> sequence_pb2.StreamRequest:
-    """Close sequences."""
     return sequence_pb2.StreamRequest(close=sequence_pb2.Close(handle=handle, count=count))
 
 
@@ -82,11 +81,9 @@ class OneSequence:
         self._sent = self._answered = 0
 
     def opening(self) -> sequence_pb2.StreamRequest:
-        """See Traffic."""
         return opening(self._scenario, self._handle, 1)
 
     def send(self) -> bytes:
-        """See Traffic."""
         self._steps.first_step = self._sent
         self._steps.answered = self._answered
         self._tensor.data = self._chunks[self._sent // self._scenario.steps % len(self._chunks)]
@@ -94,15 +91,12 @@ class OneSequence:
         return self._request.SerializeToString()
 
     def parse(self, message: bytes) -> sequence_pb2.StreamResponse:
-        """See Traffic."""
         return sequence_pb2.StreamResponse.FromString(message)
 
     def concerned(self, response: sequence_pb2.StreamResponse) -> int:
-        """See Traffic."""
         return next(self._places) if self._unchecked else response.answers.handle
 
     def take(self, response: sequence_pb2.StreamResponse) -> bool:
-        """See Traffic."""
         answers = response.answers
         right = answers.handle == self._handle and answers.first_step == self._answered
         if not (right or self._unchecked) or not answers.outputs:
@@ -111,7 +105,6 @@ class OneSequence:
         return self._answered == self._sent
 
     def closing(self) -> sequence_pb2.StreamRequest:
-        """See Traffic."""
         return closing(self._handle, 1)
 
 
@@ -137,11 +130,9 @@ class OneFleet:
         self._step, self._missing = -1, np.zeros(self._count, bool)
 
     def opening(self) -> sequence_pb2.StreamRequest:
-        """See Traffic."""
         return opening(self._scenario, 0, self._count)
 
     def send(self) -> bytes:
-        """See Traffic."""
         self._step += 1
         self._fleet.steps = np.full(self._count, self._step, "<u8").tobytes()
         self._tensor.data = self._rows[self._step % PERIOD]
@@ -149,15 +140,12 @@ class OneFleet:
         return self._request.SerializeToString()
 
     def parse(self, message: bytes) -> sequence_pb2.StreamResponse:
-        """See Traffic."""
         return sequence_pb2.StreamResponse.FromString(message)
 
     def concerned(self, _response: sequence_pb2.StreamResponse) -> int:
-        """See Traffic."""
         return 0
 
     def take(self, response: sequence_pb2.StreamResponse) -> bool:
-        """See Traffic."""
         answers = response.fleet
         handles = np.frombuffer(answers.handles, "<u4")
         steps = np.frombuffer(answers.steps, "<u8")
@@ -169,7 +157,6 @@ class OneFleet:
         return not self._missing.any()
 
     def closing(self) -> sequence_pb2.StreamRequest:
-        """See Traffic."""
         return closing(0, self._count)
 
 

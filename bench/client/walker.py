@@ -32,7 +32,6 @@ Opened = Callable[[Any], Any]  # a client, given its class
 
 
 def answer(question: Json) -> Json:
-    """Answer one question."""
     options = tuple(map(tuple, question["options"]))
     given: Json = {"options": options} if options else {}
 

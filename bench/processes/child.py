@@ -57,7 +57,6 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The process's number."""
         return self._process.pid
 
     def ask(self, question: Json, patience: float = 120.0) -> Json:

@@ -20,7 +20,6 @@ def describe() -> dict[str, str]:
 
 
 def processor() -> str:
-    """Ask Linux for the processor's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -35,7 +35,6 @@ def reading(pid: int) -> Reading:
 
 
 def used(before: Reading, after: Reading) -> Usage:
-    """Compare two readings."""
     elapsed = after.clock - before.clock
     own, other = (after.own - before.own) / elapsed, (after.other - before.other) / elapsed
     return Usage(own, other, rest=max(0.0, (after.all - before.all) / elapsed - own - other))

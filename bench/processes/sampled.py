@@ -97,7 +97,6 @@ class Samples:
         return self._known[code]
 
     def write(self, *_: object) -> None:
-        """Writes the counts."""
         signal.setitimer(signal.ITIMER_PROF, 0)
         unfinished = self._file.with_suffix(".part")
         unfinished.write_text(json.dumps(self._places), encoding="utf-8")

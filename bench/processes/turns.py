@@ -72,7 +72,6 @@ class Turns:
         self._seen.append(f"{(thread_time() - self._began) * 1e3:4.1f} ms: {' < '.join(names)}")
 
     def write(self, *_: object) -> None:
-        """Writes what was measured."""
         signal.setitimer(signal.ITIMER_REAL, 0)
         self._measures = False
         unfinished = self._file.with_suffix(".part")

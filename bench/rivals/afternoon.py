@@ -45,7 +45,6 @@ class Afternoon(tidegate_pb2_grpc.TidegateServicer):
         self._models = models
 
     async def Stream(self, request_iterator: Requests, context: Context) -> AsyncIterator[sequence_pb2.StreamResponse]:
-        """Take one message after the other and answer it."""
         sequences: dict[int, Sequence] = {}
         async for request in request_iterator:
             match request.WhichOneof("request"):
@@ -80,13 +79,11 @@ def take(sequence: Sequence, steps: sequence_pb2.Steps) -> sequence_pb2.StreamRe
 
 
 def close(sequences: dict[int, Sequence], wanted: sequence_pb2.Close) -> sequence_pb2.StreamResponse:
-    """Forget sequences."""
     steps = [sequences.pop(wanted.handle + i).step for i in range(max(1, wanted.count))]
     return sequence_pb2.StreamResponse(closed=sequence_pb2.Closed(handle=wanted.handle, count=len(steps), steps=steps))
 
 
 def load(folder: Path, threads: int) -> dict[str, ort.InferenceSession]:
-    """Load every file of the folder, by its name."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     return {path.stem: ort.InferenceSession(path, options) for path in sorted(folder.glob("*.onnx"))}

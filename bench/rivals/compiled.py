@@ -16,7 +16,6 @@ _FLAGS = "pkg-config", "--cflags", "--libs", "grpc++", "protobuf"
 
 
 def available() -> bool:
-    """Whether it can be built here."""
     if not all(shutil.which(tool) for tool in ("g++", "protoc", "pkg-config")):
         return False
     return subprocess.run(_FLAGS, capture_output=True, check=False).returncode == 0
@@ -38,7 +37,6 @@ def built(folder: Path) -> Path:
 
 
 def main() -> None:
-    """Serve on the port that is given."""
     parser = argparse.ArgumentParser(prog="python -m bench.rivals.compiled", description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="where the program lies, or is built")
     parser.add_argument("--port", required=True)

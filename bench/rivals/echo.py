@@ -47,7 +47,6 @@ async def serve(port: int) -> None:
 
 
 def main() -> None:
-    """Serve on the port that is given."""
     parser = argparse.ArgumentParser(prog="python -m bench.rivals.echo", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     uvloop.run(serve(parser.parse_args().port))

@@ -34,7 +34,6 @@ class Examples:
     scored_BT: Tensor
 
     def __getitem__(self, rows: Tensor | slice) -> Examples:
-        """Some of the sequences."""
         return Examples(self.x_BTF[rows], self.y[rows], self.scored_BT[rows])
 
     def __len__(self) -> int:

@@ -26,7 +26,6 @@ class Interrupt:
         self._before: dict[signal.Signals, signal._HANDLER] = {}
 
     def asked(self) -> bool:
-        """Whether a signal has asked the process to stop."""
         return self._asked
 
     def __enter__(self) -> Self:

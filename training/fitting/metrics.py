@@ -25,13 +25,11 @@ class Metrics:
         """Nothing: a line for each step would be noise."""
 
     def evaluated(self, evaluation: Evaluation) -> None:
-        """One more line."""
         with self._path.open("a") as file:
             file.write(line(evaluation))
 
 
 def line(evaluation: Evaluation) -> str:
-    """The record as one line of JSON."""
     return json.dumps(asdict(evaluation)) + "\n"
 
 

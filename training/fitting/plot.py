@@ -27,7 +27,6 @@ def figure(inches: tuple[float, float], dpi: int) -> Figure:
 
 
 def draw(evaluations: Sequence[Evaluation], title: str, path: Path) -> None:
-    """Write a PNG."""
     picture = figure((7.2, 4.0), 160)
     axes = picture.add_subplot()
     steps = [entry.step for entry in evaluations]

@@ -56,7 +56,6 @@ def leave(status: int) -> NoReturn:
 
 
 def count() -> int:
-    """How many processes there are."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 

@@ -25,11 +25,9 @@ class Bar:
         self._progress, self._row = progress, row
 
     def stepped(self, step: int, loss: float) -> None:  # noqa: ARG002 - the validation loss says more
-        """Move on."""
         self._progress.update(self._row, completed=step)
 
     def evaluated(self, evaluation: Evaluation) -> None:
-        """Show the newest validation."""
         mark = " (best)" if evaluation.best else ""
         self._progress.update(self._row, loss=f"validation {evaluation.validation_loss:.3g}{mark}")
 

@@ -102,7 +102,6 @@ class Run:
 
 
 def versions() -> dict[str, str]:
-    """Of what the result depends on."""
     return {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__, "Python": platform.python_version()}
 
 

@@ -145,7 +145,6 @@ def finish(config: Config, task: Task, run: Run, trainer: Trainer, console: Cons
 
 
 def title(config: Config) -> str:
-    """What a plot is of."""
     plural = "s" if config.layers > 1 else ""
     return f"{config.name}: {config.layers} {config.cell.upper()} layer{plural} of {config.hidden}"
 

@@ -24,11 +24,9 @@ class TensorBoard:
         self._writer = writer(str(folder), purge_step=resumed_at + 1)
 
     def stepped(self, step: int, loss: float) -> None:
-        """The loss on the batch of one step."""
         self._writer.add_scalar("loss/batch", loss, step)
 
     def evaluated(self, evaluation: Evaluation) -> None:
-        """What a validation found."""
         for name, value in (
             ("loss/training", evaluation.training_loss),
             ("loss/validation", evaluation.validation_loss),

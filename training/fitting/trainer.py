@@ -81,7 +81,6 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Out of steps, or out of patience."""
         return self.step >= self._config.steps or self.stopped_early
 
     @property
@@ -105,7 +104,6 @@ class Trainer:
                 self._evaluate()
 
     def _train(self) -> None:
-        """One optimiser step."""
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(self._config, self.step)
         self._optimiser.zero_grad()

@@ -92,7 +92,6 @@ def method(plan: Plan, outcomes: Sequence[Outcome], files: Sequence[str]) -> Sec
 
 
 def read_own(own: Own) -> list[Measured]:
-    """The layers of a reader's model."""
     rows_TF = rows_of(own.rows) if own.rows else None
     return read(own.path, rows_TF, MODEL_STEPS)
 

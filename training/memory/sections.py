@@ -23,7 +23,6 @@ ASKED = 0.9
 
 
 def words() -> Section:
-    """What a reader needs to know first."""
     return Section(
         "The words, in a minute",
         (
@@ -96,7 +95,6 @@ def moved(outcome: Outcome) -> str:
 
 
 def forgetting(begun: Sequence[Beginning]) -> Section:
-    """Gradients before any training."""
     curves = {name: spread([list(one.reach.by_input) for one in begun if one.start == name]) for name in started(begun)}
     last = {name: curve.middle[-1] for name, curve in curves.items()}
     said = (
@@ -243,5 +241,4 @@ def no_edge(outcomes: Sequence[Outcome]) -> Section:
 
 
 def tiny(value: float) -> str:
-    """A number that may be very small."""
     return f"{value:.2g}" if value >= 0.01 else f"{value:.0e}"

@@ -50,7 +50,6 @@ def carry_out_all(plan: Plan, folder: Path, jobs: int, console: Console) -> list
 
 
 def path(folder: Path, experiment: Experiment) -> Path:
-    """Where the outcome of an experiment is."""
     return folder / f"{experiment.name}.json"
 
 
@@ -84,7 +83,6 @@ STOP: list[Event] = []
 
 
 def begin(stop: Event) -> None:
-    """What a process of the pool does first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     STOP.append(stop)

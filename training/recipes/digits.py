@@ -54,7 +54,6 @@ class Digits(Config):
     """The images, a gzipped CSV file: 64 grey values from 0 to 16 and the digit in each line."""
 
     def task(self) -> ExamplesTask:
-        """The task with these settings."""
         read = datafile.read(self.data)
         images, part_N = load(read, self.data)
         training, validation, test = (images[torch.isin(part_N, torch.tensor(parts))] for parts in split())

@@ -91,7 +91,6 @@ class Row:
         return self.form.must and not self.report["reached"]
 
     def markdown(self) -> str:
-        """A line of the page's table."""
         figures = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in self.report["model"].items())
         reached = "yes" if self.report["reached"] else "no"
         return f"| {self.form.network} of {self.units} | {self.weights:,} | {self.steps} | {figures} | {reached} |"
@@ -126,7 +125,6 @@ def story(name: str) -> str:
 
 
 def ours(rows: list[Row]) -> str:
-    """A table of the forms of one recipe."""
     report = rows[0].report
     known = {who: figures for who, figures in report.items() if isinstance(figures, dict) and who != "model"}
     lines = [f"Ours, with the goal {report['goal'].replace('_', ' ')}:", ""]

@@ -69,13 +69,11 @@ class Glucose(Config):
     """Readings at the start of a piece that are not scored, while the state settles. [readings of 5 minutes]"""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
         super().__post_init__()
         self.require("burn_in", self.burn_in >= TREND, f"must be at least {TREND}")
         self.require("window", self.window > self.burn_in, f"must be above --burn-in, {self.burn_in}")
 
     def task(self) -> ExamplesTask:
-        """The task with these settings."""
         read = datafile.read(self.data)
         record = load(read)
         cut = [int(len(record.x_NF) * share) for share in (0.8, 0.9)]

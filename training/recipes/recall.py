@@ -55,7 +55,6 @@ class Recall(Config):
     """Flags are drawn up to this far from 0 and 1: only a gate that is fully open or closed is blind to it."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
         super().__post_init__()
         self.require("length", self.length >= 2, "must be at least 2")
         for name in ("write_rate", "read_rate"):
@@ -63,7 +62,6 @@ class Recall(Config):
         self.require("flag_noise", 0 <= self.flag_noise < 0.5, "must lie from 0 to below 0.5")
 
     def task(self) -> ExamplesTask:
-        """The task with these settings."""
         test = draw(self, TEST, HELD_OUT)
         return ExamplesTask(
             signature=SIGNATURE,

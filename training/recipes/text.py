@@ -61,14 +61,12 @@ class Text(Config):
     """Numbers that a character is turned into before the recurrence."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
         super().__post_init__()
         self.require("width", self.width >= 1, "must be at least 1")
         self.require("burn_in", self.burn_in >= 0, "must be at least 0")
         self.require("window", self.window > self.burn_in, f"must be above --burn-in, {self.burn_in}")
 
     def task(self) -> ExamplesTask:
-        """The task with these settings."""
         read = datafile.read(self.data)
         symbols = sorted(set(read.text))
         code_N = codes(read.text, symbols)
@@ -139,7 +137,6 @@ def rows_of(code_N: Tensor) -> Examples:
 
 
 def bits(network: nn.Module, examples: Examples) -> float:
-    """Cross entropy in bits."""
     return answer(network, examples).loss("classes").item() / math.log(2)
 
 

@@ -55,7 +55,6 @@ class Vowels(Config):
     """The sequences to learn from, a gzipped .ts file; those of the test lie beside it."""
 
     def task(self) -> ExamplesTask:
-        """The task with these settings."""
         read, read_test = datafile.read(self.data), datafile.read(self.data.with_name(TEST_FILE.name))
         known, test = load(read), load(read_test)
         aside_B = torch.arange(len(known)) % VALIDATION_EVERY == 0

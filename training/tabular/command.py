@@ -63,14 +63,12 @@ def add(commands: argparse._SubParsersAction[Any], name: str, recipe: Callable[[
 
 
 def positive(text: str) -> int:
-    """A whole number above 0."""
     if int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: at least 1 is needed")
     return int(text)
 
 
 def minutes(text: str) -> float:
-    """A time of 0 minutes or more."""
     found = float(text)
     if not 0 <= found < inf:
         raise argparse.ArgumentTypeError(f"{text}: a number of minutes from 0 on is needed")

@@ -87,7 +87,6 @@ def best_of_each(fits: Sequence[Fitted]) -> list[Fitted]:
 
 
 def page(fits: Sequence[Fitted]) -> Page:
-    """A line for each fit."""
     found = Page("cell", "seed", "weights", "steps", "validation loss", "error beside the best naive one")
     for fit in fits:
         weights = sum(parameter.numel() for parameter in fit.trainer.network.parameters())

@@ -53,5 +53,4 @@ def inherit(run: str) -> Inherited:
 
 
 def frozen(value: Any) -> Any:  # noqa: ANN401 - what JSON gives
-    """Lists as tuples."""
     return tuple(frozen(each) for each in value) if isinstance(value, list) else value

@@ -58,7 +58,6 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Let others have it."""
         assert self._held is not None
         self._held.close()
 
@@ -131,7 +130,6 @@ def attempt(trial: optuna.Trial, config: Table, look: Look, asked: Callable[[], 
 
 
 def propose(trial: optuna.Trial) -> dict[str, Any]:
-    """What is searched over."""
     return {
         "cell": trial.suggest_categorical("cell", ["rnn", "lstm", "gru"]),
         "hidden": trial.suggest_int("hidden", 8, 128, log=True),

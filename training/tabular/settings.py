@@ -90,7 +90,6 @@ class Table(Config):
     """Steps from one cut of the gradient to the next; the state is carried on; none: from the lag. [steps]"""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
         super().__post_init__()
         for name in COLUMNS:
             given = getattr(self, name)  # a run of before, or a program, may say one name, or none
@@ -133,22 +132,18 @@ class Table(Config):
 
     @property
     def asked(self) -> Asked:
-        """What is said about the columns."""
         return Asked(
             self.target, self.task_, self.series, self.time, self.category, self.ignore, self.known, self.static,
             tuple(self.units),
         )  # fmt: skip
 
     def look(self) -> Look:
-        """Read the table and look at it."""
         return read_and_look(self.files, self.asked, tuple(sorted(set(self.horizons))))
 
     def task(self) -> TableTask:
-        """The table, split and scaled."""
         return TableTask(self, self.look())
 
     def network(self, task: Any) -> TableNetwork:  # noqa: ANN401 - the task that this config made
-        """A network as wide as the table needs."""
         network: TableNetwork = task.network()
         return network
 

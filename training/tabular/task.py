@@ -150,7 +150,6 @@ class TableTask:
         )
 
     def network(self) -> TableNetwork:
-        """A new network; its first weights are drawn here."""
         config = self.config.with_lag(self.lag)
         core = Core(config, self.encoding, self.aim.width, self._tail, config.dropout)
         gappy = tuple(place for place, column in enumerate(self.inputs.columns) if column.missing)

@@ -49,12 +49,10 @@ class Adding(Config):
     """Length of a sequence. [steps]"""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
         super().__post_init__()
         self.require("length", self.length >= 2, "must be at least 2")
 
     def task(self) -> ExamplesTask:
-        """The task with these settings."""
         return ExamplesTask(
             signature=SIGNATURE,
             kind="numbers",

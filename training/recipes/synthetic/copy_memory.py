@@ -53,13 +53,11 @@ class CopyMemory(Config):
     """Letters to be kept. [letters]"""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
         super().__post_init__()
         for name in ("silence", "letters"):
             self.require(name, getattr(self, name) >= 1, "must be at least 1")
 
     def task(self) -> ExamplesTask:
-        """The task with these settings."""
         return ExamplesTask(
             signature=SIGNATURE,
             kind="classes",

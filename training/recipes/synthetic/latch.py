@@ -41,7 +41,6 @@ class Latch(Config):
     """Length of a sequence. [steps]"""
 
     def task(self) -> ExamplesTask:
-        """The task with these settings."""
         return ExamplesTask(
             signature=SIGNATURE,
             kind="classes",

@@ -51,12 +51,10 @@ class TemporalOrder(Config):
     """Length of a sequence. [steps]"""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
         super().__post_init__()
         self.require("length", self.length >= 10, "must be at least 10")
 
     def task(self) -> ExamplesTask:
-        """The task with these settings."""
         return ExamplesTask(
             signature=SIGNATURE,
             kind="classes",

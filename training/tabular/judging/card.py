@@ -220,6 +220,5 @@ def served(model: Path) -> str:
 
 
 def table(names: list[str], rows: list[list[Any]]) -> str:
-    """A table of Markdown."""
     lines = [names, ["---"] * len(names), *rows]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in lines) + "\n"

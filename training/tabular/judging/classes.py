@@ -32,12 +32,10 @@ class Judged:
 
     @property
     def said_M(self) -> NDArray[np.int64]:
-        """The likeliest class."""
         return np.asarray(self.p_MC.argmax(axis=1), dtype=np.int64)
 
     @property
     def accuracy(self) -> float:
-        """The share of right answers."""
         return float((self.said_M == self.label_M).mean())
 
     @property

@@ -87,15 +87,12 @@ class Classify:
 
     @property
     def outputs(self) -> tuple[Feature, ...]:
-        """The probability of each class."""
         return tuple(Feature(name) for name in self.classes)
 
     def tail(self, encoding: Encoding, e_NE: Tensor, period: int | None) -> nn.Module:  # noqa: ARG002 - as every task is asked
-        """A softmax."""
         return Probabilities(self.weight_C)
 
     def surprise(self) -> Surprise | None:
-        """Nothing is forecast."""
         return None
 
     def loss(self, y_BWC: Tensor, rows_BW: Tensor, *, learning: bool) -> Tensor:

@@ -52,7 +52,6 @@ class Encoding:
 
     @property
     def first_lag(self) -> int:
-        """Where the lags begin."""
         return len(self.numbers) + 2 * len(self.gappy) + (1 if self.clock else 0) + len(self.waves)
 
     @property

@@ -87,7 +87,6 @@ def as_before(look: Look, columns: tuple[Input, ...]) -> Inputs:
 
 
 def values_of(look: Look, column: Input) -> NDArray[np.float64]:
-    """The values of one input."""
     if column.calendar:
         if look.grid.time_N is None:
             raise DataError(

@@ -94,7 +94,6 @@ class Column:
 
     @property
     def missing_N(self) -> NDArray[np.bool_]:
-        """Where nothing was measured."""
         if self.kind == "text":
             return np.array([value is None for value in self.values], dtype=np.bool_)
         missing_N: NDArray[np.bool_] = np.isnan(self.values) if self.kind == "number" else np.isnat(self.values)
@@ -248,7 +247,6 @@ def meaning(name: str, missing: Sequence[str]) -> str:
 
 
 def quoted(name: str) -> str:
-    """A column's name as SQL writes it."""
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -259,7 +257,6 @@ def numbers(database: duckdb.DuckDBPyConnection, expression: str, source: str = 
 
 
 def times(database: duckdb.DuckDBPyConnection, expression: str, source: str = TABLE) -> NDArray[np.datetime64]:
-    """An expression's values as times."""
     return np.ma.filled(fetched(database, expression, source).astype("datetime64[us]"), np.datetime64("NaT"))
 
 

@@ -45,7 +45,6 @@ class Look:
 
     @property
     def page(self) -> Group:
-        """The findings, for a terminal."""
         page = Page("what", "found", "what is done about it", show_lines=False, expand=False)
         for finding in self.findings:
             page.add_row(Text(finding.subject), Text(finding.found), Text(finding.done))
@@ -75,7 +74,6 @@ def look(rows: Rows, asked: Asked, horizons: tuple[int, ...]) -> Look:
 
 
 def read_and_look(files: tuple[str, ...], asked: Asked, horizons: tuple[int, ...]) -> Look:
-    """`look` at files."""
     return look(reading.read(files), asked, horizons)
 
 
@@ -102,7 +100,6 @@ def require_enough(rows: Rows, roles: Roles, grid: Grid, horizons: tuple[int, ..
 
 
 def task(roles: Roles, horizons: tuple[int, ...], grid: Grid) -> list[Finding]:
-    """What will be learnt."""
     targets = ", ".join(roles.targets)
     what = f"{roles.goal} {targets}"
     if roles.goal != "classify":
@@ -163,7 +160,6 @@ def time(roles: Roles, grid: Grid) -> list[Finding]:
 
 
 def series(roles: Roles, grid: Grid) -> list[Finding]:
-    """How many series there are, and how long."""
     if not roles.series:
         return []
     lengths = np.array([end - start for start, end in grid.bounds])
@@ -225,7 +221,6 @@ def described(rows: Rows, name: str) -> str:
 
 
 def role(roles: Roles, name: str, missing: int) -> str:
-    """What a column is used for."""
     filled = "; the last value, that it is missing, and since when, are inputs" if missing else ""
     if name in roles.left_out:
         return f"left out: {roles.left_out[name]}"
@@ -245,7 +240,6 @@ def role(roles: Roles, name: str, missing: int) -> str:
 
 
 def suspicion(leak: Leak) -> Finding:
-    """A column that may come from the future."""
     return Finding(
         leak.column, leak.says, f"kept; if it is measured later than the row, leave it out: --ignore {leak.column}"
     )

@@ -67,7 +67,6 @@ class Rows:
 
     @property
     def count(self) -> int:
-        """How many rows there are."""
         return max((len(column.values) for column in self.columns.values()), default=0)
 
     def combinations(self, names: Sequence[str]) -> NDArray[np.int64]:
@@ -131,7 +130,6 @@ def opened(path: Path) -> IO[bytes]:
 
 
 def literal(path: Path) -> str:
-    """A path as SQL writes it."""
     return "'" + str(path).replace("'", "''") + "'"
 
 
@@ -252,7 +250,6 @@ def sentence(error: object) -> str:
 
 
 def one(database: duckdb.DuckDBPyConnection, question: str) -> tuple[Any, ...]:
-    """The only row of an answer."""
     row = database.execute(question).fetchone()
     assert row is not None
     return row

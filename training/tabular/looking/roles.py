@@ -118,7 +118,6 @@ def require_input(rows: Rows, roles: Roles, name: str, option: str) -> None:
 
 
 def require_column(rows: Rows, name: str) -> None:
-    """Refuse a name that no column has."""
     if name not in rows.columns:
         bare = any(is_number(each) for each in rows.columns)
         header = "; is its first line a row? Write the columns' names above it" if bare else ""
@@ -170,7 +169,6 @@ def require_classes(rows: Rows, target: Column, different: int, targets: tuple[s
 
 
 def require_numbers(rows: Rows, targets: tuple[str, ...]) -> None:
-    """What is forecast is a number."""
     for name in targets:
         column = rows.columns[name]
         if column.kind != "number":
@@ -182,7 +180,6 @@ def require_numbers(rows: Rows, targets: tuple[str, ...]) -> None:
 
 
 def refuse_constant(rows: Rows, name: str) -> None:
-    """A target of numbers that are all the same."""
     column = rows.columns[name]
     if column.kind == "number" and not column.missing_N.all() and np.nanmax(column.values) == np.nanmin(column.values):
         raise DataError(
