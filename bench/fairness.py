@@ -122,12 +122,8 @@ def ratio(of: Figures, to: Figures) -> float:
 
 
 def table(measured: Sequence[Figures]) -> Table:
-    drawn = Table(
-        title=f"steps of {FEW} clients that take one from time to time, in ms", title_justify="left", box=None
-    )
-    drawn.add_column("")
-    for heading in ("median", "p99", "p99 to alone", "steps/s of the large one"):
-        drawn.add_column(heading, justify="right")
+    title = f"steps of {FEW} clients that take one from time to time, in ms"
+    drawn = report.drawn(title, "", "median", "p99", "p99 to alone", "steps/s of the large one")
     for one in measured:
         many = f"{np.median(one.many):,.0f}" if one.many else ""
         figures = (f"{np.median(one.median):.2f}", f"{np.median(one.p99):.2f}", f"{ratio(one, measured[0]):.2f}", many)

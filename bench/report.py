@@ -57,6 +57,15 @@ def machine(description: dict[str, str]) -> str:
     return ", ".join(f"{key} {value}" for key, value in description.items())
 
 
+def drawn(title: str, first: str, *others: str) -> Table:
+    """An empty table with these headings; below all but the first stand numbers."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column(first)
+    for heading in others:
+        table.add_column(heading, justify="right")
+    return table
+
+
 def sections(outcomes: Sequence[Outcome]) -> list[Table]:
     return [section(name, list(group)) for name, group in groupby(outcomes, lambda o: o.comparison.section)]
 
@@ -67,10 +76,8 @@ def section(name: str, outcomes: Sequence[Outcome]) -> Table:
     Ratios are to the first contestant of each comparison. `us`: processor time a step; `others`: processors that
     everything else on the machine uses meanwhile.
     """
-    table = Table(title=name, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("")
-    for heading in ("messages/s", "steps/s", "ratio", "median ms", "p99 ms", "server us", "client us", "others"):
-        table.add_column(heading, justify="right")
+    headings = ("messages/s", "steps/s", "ratio", "median ms", "p99 ms", "server us", "client us", "others")
+    table = drawn(name, "", *headings)
     for outcome in outcomes:
         table.add_row(outcome.comparison.title, style="dim")
         for contestant in outcome.comparison.contestants:
@@ -95,10 +102,7 @@ def cells(outcome: Outcome, contestant: Contestant) -> list[str]:
 
 def beside(outcomes: Sequence[Outcome]) -> Table:
     """Draw what became faster or slower: this checkout over the other, with the lowest and highest of the rounds."""
-    table = Table(title="this / before", title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("")
-    for heading in ("steps/s", "rounds", "median latency", "rounds"):
-        table.add_column(heading, justify="right")
+    table = drawn("this / before", "", "steps/s", "rounds", "median latency", "rounds")
     for outcome in outcomes:
         for contestant in outcome.comparison.contestants:
             before = replace(contestant, before=True)
@@ -118,10 +122,7 @@ def spread(outcome: Outcome, over: Contestant, under: Contestant, measure: Measu
 
 def verdict(verdicts: Sequence[Verdict]) -> Table:
     """Draw the limits, how they were met, and how far from the limit."""
-    table = Table(title="verdict", title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("")
-    for heading in ("limit", "measured", "margin", ""):
-        table.add_column(heading, justify="right")
+    table = drawn("verdict", "", "limit", "measured", "margin", "")
     for one in verdicts:
         table.add_row(one.limit.sentence, f"{one.limit.kind} {one.limit.bound:g}", *judged(one))
     return table

@@ -127,10 +127,7 @@ def beside(cache: Cache, count: int, seconds: float, status: Status) -> list[tup
 
 
 def table(title: str, measured: Sequence[Size]) -> Table:
-    drawn = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    drawn.add_column("how many", justify="right")
-    for heading in HEADINGS:
-        drawn.add_column(heading, justify="right")
+    drawn = report.drawn(title, "how many", *HEADINGS)
     for one in measured:
         drawn.add_row(*one.cells(measured[0]))
     return drawn
@@ -138,10 +135,7 @@ def table(title: str, measured: Sequence[Size]) -> Table:
 
 def ticking(measured: Sequence[tuple[str, tuple[float, ...], int]], count: int) -> Table:
     title = f"a lone step beside {count:,} sequences that take a step a second each, in ms"
-    drawn = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    drawn.add_column("")
-    for heading in ("median", "p99", "worst", "steps of the many a second late"):
-        drawn.add_column(heading, justify="right")
+    drawn = report.drawn(title, "", "median", "p99", "worst", "steps of the many a second late")
     for name, took, late in measured:
         drawn.add_row(name, *(f"{np.percentile(took, at):.2f}" for at in (50, 99, 100)), f"{late:,}")
     return drawn

@@ -137,16 +137,9 @@ def repository(cache: Cache, listed: int) -> Iterator[Path]:
 
 
 def table(stalls: Sequence[Stall]) -> Table:
-    drawn = Table(
-        title="a bystander's steps, and those at a server beside that nobody attacks, in ms",
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        pad_edge=False,
-    )
-    drawn.add_column("while somebody else sends")
-    for heading in ("steps", "median", "p99", "p99 beside", "worst", "worst beside", "longest turn", ""):
-        drawn.add_column(heading, justify="right")
+    title = "a bystander's steps, and those at a server beside that nobody attacks, in ms"
+    figures = ("steps", "median", "p99", "p99 beside", "worst", "worst beside", "longest turn", "")
+    drawn = report.drawn(title, "while somebody else sends", *figures)
     for stall in stalls:
         drawn.add_row(*stall.cells)
     return drawn

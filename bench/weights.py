@@ -96,10 +96,9 @@ def measured(folder: Path, units: int) -> Iterator[tuple[str, ...]]:
 
 
 def table(console: Console, units: Sequence[int]) -> Table:
-    made = Table(title="narrower weights; ratios to float32", title_justify="left", box=None)
     heads = (head for batch in BATCHES for head in (f"batch {batch}: us", "ratio"))
-    for head in ("units", "weights", *heads, "MiB", "error", "of the range"):
-        made.add_column(head, justify="right")
+    title = "narrower weights; ratios to float32"
+    made = report.drawn(title, "units", "weights", *heads, "MiB", "error", "of the range")
     with console.status("measuring") as status, TemporaryDirectory() as folder:
         for each in units:
             status.update(f"{each} units")

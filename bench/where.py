@@ -67,10 +67,7 @@ class Looked:
 
 def table(spent: dict[str, Spent]) -> Table:
     """Draws what was measured, the most first."""
-    drawn = Table(title="processor time of the server a step, in us", title_justify="left", box=None, pad_edge=False)
-    drawn.add_column("sequences")
-    for way in spent:
-        drawn.add_column(way, justify="right")
+    drawn = report.drawn("processor time of the server a step, in us", "sequences", *spent)
     places = {place for each in spent.values() for place in each}
     for place in sorted(places, key=lambda place: -sum(each.get(place, 0.0) for each in spent.values())):
         drawn.add_row(place, *(f"{each.get(place, 0.0):.1f}" for each in spent.values()))

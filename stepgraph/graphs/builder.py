@@ -95,8 +95,8 @@ class GraphBuilder:
         bounds = (self.constant([n], np.int64) for n in (start, end, axis))
         return self.op_to(output, "Slice", tensor, *bounds)
 
-    def squeeze(self, tensor: str, axis: int, output: str | None = None) -> str:
-        return self._axes("Squeeze", tensor, axis, output)
+    def squeeze(self, tensor: str, axis: int) -> str:
+        return self._axes("Squeeze", tensor, axis, None)
 
     def unsqueeze(self, tensor: str, axis: int, output: str | None = None) -> str:
         return self._axes("Unsqueeze", tensor, axis, output)

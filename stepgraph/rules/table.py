@@ -77,9 +77,9 @@ class Call:
             raise unknown(f"is given {name} that cannot be told from the file")
         return list(np.ravel(number))
 
-    def axis(self, default: int = 0, name: str = "axis", rank: int | None = None) -> int:
+    def axis(self, default: int = 0, rank: int | None = None) -> int:
         rank = len(self.value().axes) if rank is None else rank
-        axis = int(self.attributes.get(name, default))
+        axis = int(self.attributes.get("axis", default))
         return axis + rank if axis < 0 else axis
 
     def axes(self, index: int = 1, name: str = "axes") -> list[int] | None:

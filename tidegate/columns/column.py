@@ -38,7 +38,7 @@ class Legend:
     """What is said of a row: a column for each of its numbers, or none.
 
     `classes`: the numbers of an output are scores of these. `timestamp`: the columns of a table that hold a row's time,
-    in the form `time_format`; see `times.read_time`. `time_step`: the time from one row to the next, for columns that
+    in the form `time_format`; see `times.moment_of`. `time_step`: the time from one row to the next, for columns that
     are known ahead; "" where rows are counted; see `known_ahead.Clock`. `series`: the columns of a table whose values
     tell series apart, each of which is a sequence of its own.
     """

@@ -6,7 +6,7 @@ elsewhere an hour that comes twice, at the end of summer time, is known by its n
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -24,19 +24,6 @@ _UNIX = {"unix": 1e6, "unix_ms": 1e3}  # microseconds of one
 _PARTS = {"quarter": (r"(\d{4})[ -]?Q([1-4])", "1998 Q1"), "week": (r"(\d{4})[ -]?W(\d\d)", "1998 W07")}
 
 
-def read_time(texts: Iterable[object], form: str = "") -> Times:
-    """Times [N], datetime64 in microseconds.
-
-    `form`: "" for ISO 8601 (a date, or date and time, with or without an offset), "unix" or "unix_ms" for seconds or
-    milliseconds since 1970 in UTC, "quarter" for 1998 Q1 and "week" for 1998 W07 (of ISO 8601), of which the first day
-    counts, else a format as `datetime.strptime` has it. A datetime is taken as it is.
-
-    Raises:
-        ValueError: one of them is no time of this form; the sentence names it.
-    """
-    return np.array([_time(each, form) for each in texts], "datetime64[us]")
-
-
 @dataclass(frozen=True, slots=True)
 class Moment:
     """A time as its wall clock shows it, and in UTC if it says its offset from it."""
@@ -46,7 +33,15 @@ class Moment:
 
 
 def moment_of(cells: Sequence[object], form: str = "") -> Moment:
-    """The time that the cells of a row hold together. Raises ValueError, as `read_time` does."""
+    """The time that the cells of a row hold together, to microseconds.
+
+    `form`: "" for ISO 8601 (a date, or date and time, with or without an offset), "unix" or "unix_ms" for seconds or
+    milliseconds since 1970 in UTC, "quarter" for 1998 Q1 and "week" for 1998 W07 (of ISO 8601), of which the first day
+    counts, else a format as `datetime.strptime` has it. A datetime is taken as it is.
+
+    Raises:
+        ValueError: they hold no time of this form; the sentence names it.
+    """
     given = cells[0] if len(cells) == 1 else " ".join(text_of(cell).strip() for cell in cells)
     wall = _time(given, form)
     if says_utc(form):

@@ -20,17 +20,14 @@ _ABOVE, _LEFT, _BELOW = ("output",), ("forget", "update"), ("input", "reset")
 _PLAIN = Style()
 
 
-def figure(
-    answers: Answers | Prediction, layer: int = 0, unit: int = 0, style: Style = _PLAIN, full: float | None = None
-) -> list[str]:
-    """Lines for one unit of one layer over a block of steps, each of them traced.
+def figure(answers: Answers | Prediction, layer: int = 0, unit: int = 0, style: Style = _PLAIN) -> list[str]:
+    """Lines for one unit of one layer over a block of steps, each of them traced. Raises NotTraced.
 
-    `full` is the amount drawn as full, by default the largest of the block. A layer without gates is its unit alone.
-    Raises NotTraced.
+    The largest amount of the block is drawn as full. A layer without gates is its unit alone.
     """
     trace = answers.layer[layer]
     held = trace["cell" if "cell" in trace.parts else "hidden"][:, unit]
-    most = float(np.abs(held).max(initial=1e-9)) if full is None else full
+    most = float(np.abs(held).max(initial=1e-9))
     outputs = answers.output.reshape(len(answers), -1)[:, 0]
 
     def mark(name: str) -> list[str]:

@@ -41,10 +41,10 @@ class Result:
     report: Report
 
 
-def train(config: Config, *, fresh: bool = False, console: Console | None = None, task: Task | None = None) -> Result:
+def train(config: Config, *, fresh: bool = False, console: Console | None = None) -> Result:
     """Fit, report, export. Goes on from an unfinished run of the same config, unless `fresh`.
 
-    `task` is the config's own, where it was made already. Of several processes the first finishes; all get the result.
+    Of several processes the first finishes; all get the result.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM; a checkpoint holds the step that was reached, and the best so far is exported.
@@ -52,7 +52,7 @@ def train(config: Config, *, fresh: bool = False, console: Console | None = None
         ExportRefused: the file would not compute what torch computes; nothing was exported.
     """
     console = console or Console(highlight=False, soft_wrap=True)
-    task = task or config.task()
+    task = config.task()
     for note in task.notes:
         console.print(note)
     run = open_run(config, task.data["sha256"])

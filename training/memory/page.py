@@ -49,9 +49,9 @@ class Section:
     parts: tuple[str, ...]
 
 
-def paragraph(words: str, class_: str = "") -> str:
+def paragraph(words: str) -> str:
     """Words; `*so*` is emphasised and `` `so` `` is code."""
-    return f'<p class="{class_}">{inline(words)}</p>' if class_ else f"<p>{inline(words)}</p>"
+    return f"<p>{inline(words)}</p>"
 
 
 def inline(words: str) -> str:

@@ -16,6 +16,7 @@ from server.operations.doctor.finding import FAULT, OK, WARNING, Finding
 from server.options import Parser, add_options, settle
 from server.settings import Settings
 from stepgraph.report.drawing import Line
+from tidegate.admin.words import counted
 
 _STYLES: dict[str, Literal["", "good", "bad"]] = {OK: "good", WARNING: "", FAULT: "bad"}
 
@@ -41,13 +42,9 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
     if given.json:
         print(json.dumps({**counts, "findings": [asdict(one) for one in found]}, indent=2))
     else:
-        print(f"{counts[OK]} ok, {_counted(counts[WARNING], WARNING)}, {_counted(counts[FAULT], FAULT)}")
+        print(f"{counts[OK]} ok, {counted(counts[WARNING], WARNING)}, {counted(counts[FAULT], FAULT)}")
     sys.stdout.flush()
     return 1 if counts[FAULT] else 0
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _findings(settings: Settings, environment: Mapping[str, str], quick: bool) -> Iterator[Finding]:

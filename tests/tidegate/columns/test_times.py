@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from tidegate.columns.times import CALENDAR, Moment, calendar, comes_twice, moment_of, read_time
+from tidegate.columns.times import CALENDAR, Moment, calendar, comes_twice, moment_of
 
 _at = datetime.fromisoformat
 _EXPECTED = {
@@ -37,7 +37,9 @@ def test_what_a_calendar_says_is_what_datetime_says(kind: str) -> None:
     times = [_at("1900-01-01") + timedelta(seconds=int(each)) for each in seconds]
     times += map(_at, ("2024-12-30", "2021-01-03 23:59:59", "2020-02-29", "1969-12-31 23:00"))
     expected = [float(_EXPECTED[kind](time)) for time in times]
-    assert calendar(kind, read_time(times)).tolist() == pytest.approx(expected, abs=1e-12)
+    assert calendar(kind, np.array([moment_of([time]).wall for time in times])).tolist() == pytest.approx(
+        expected, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -60,7 +62,7 @@ def test_what_a_calendar_says_is_what_datetime_says(kind: str) -> None:
     ],
 )
 def test_a_time_is_read_in_its_form_and_shows_its_own_wall_clock(text: object, form: str, expected: str) -> None:
-    assert read_time([text], form)[0] == np.datetime64(expected)
+    assert moment_of([text], form).wall == np.datetime64(expected)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +80,7 @@ def test_a_time_is_read_in_its_form_and_shows_its_own_wall_clock(text: object, f
 )
 def test_what_is_no_time_is_named_with_what_was_expected(text: str, form: str, expected: str) -> None:
     with pytest.raises(ValueError, match=f"'{text}' is no time; expected {expected}"):
-        read_time([text], form)
+        moment_of([text], form)
 
 
 @pytest.mark.parametrize(
