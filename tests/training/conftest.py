@@ -14,12 +14,14 @@ from training.fitting import device, plot
 from training.recipes.named import recall
 from training.recipes.weather import weather
 from training.tabular.judging import card as card_of_model
+from training.tabular.looking import reading
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from training.recipes.recall import Recall
+    from training.tabular.looking.reading import Rows
     from training.tabular.settings import Table
 
 
@@ -43,6 +45,25 @@ def _no_pictures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module, name, instead in SLOW:
             patch.setattr(module, name, lambda *_, instead=instead: instead)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _read_once() -> Iterator[None]:
+    """What a table says is read once for all tests that learn from it; those of the reading itself call `read`."""
+    known: dict[tuple[tuple[str, ...], str], Rows] = {}
+    read = reading.read
+
+    def once(patterns: Sequence[str]) -> Rows:
+        key = (tuple(patterns), reading.digest(reading.found(patterns)))
+        if key not in known:
+            known[key] = read(patterns)
+            for column in known[key].columns.values():
+                column.values.flags.writeable = False  # nobody finds what another has changed
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "read", once)
         yield
 
 

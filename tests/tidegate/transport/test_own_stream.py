@@ -14,7 +14,7 @@ import pytest
 import tidegate
 from tests.tidegate.fake_server import AT_ONCE, FakeServer, Store, expected
 from tidegate.errors import ConnectionLost
-from tidegate.http2 import frames
+from tidegate.http2 import client_call, frames
 from tidegate.protocol.opening import Order
 from tidegate.trace import choose
 from tidegate.transport import stream_call
@@ -26,6 +26,7 @@ from tidegate.v1 import sequence_pb2
 ROWS = np.random.default_rng(5).normal(size=(40, 2)).astype(np.float32)
 BY_GRPC = [("grpc.enable_http_proxy", 0)]
 PATIENCE = 120  # seconds
+SMALL = 2**19  # bytes of the client's window, which is 2**22: its answers need not be so many
 MESSAGE = sequence_pb2.StreamRequest(steps=sequence_pb2.Steps(inputs=[{"data": bytes(100_000)}]))
 
 BOTH = pytest.mark.parametrize("kind", [tidegate.AsyncClient, tidegate.Client])
@@ -67,8 +68,9 @@ async def opened(kind: type, address: str) -> str:
 
 @pytest.mark.parametrize(("options", "kind"), [((), OwnStream), (BY_GRPC, GrpcStream)])
 async def test_answers_are_the_same_over_both_and_a_lost_stream_is_made_anew(
-    options: list[tuple[str, int]], kind: type
+    options: list[tuple[str, int]], kind: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(client_call, "WINDOW", SMALL)
     with FakeServer(store=Store()) as server:
         async with tidegate.AsyncClient(server.address, options=options, resuming=AT_ONCE) as client:
             sequences = [await client.sequence("toy") for _ in range(40)]
@@ -81,12 +83,13 @@ async def test_answers_are_the_same_over_both_and_a_lost_stream_is_made_anew(
                 answers = await asyncio.gather(*(one.step(row) for one in sequences))
                 assert {float(answer.output[0]) for answer in answers} == {float(expected(ROWS)[at])}
             assert connection._stream is not before
-            many = np.tile(ROWS, (900, 1))  # larger than a window
+            many = np.tile(ROWS, (250, 1))  # larger than a window, and the answers than the client's
             assert len((await sequences[0].chunk(many)).output) == len(many)
 
 
 @pytest.mark.parametrize(("options", "kind"), [((), SocketStream), (BY_GRPC, GrpcThreadStream)])
-def test_with_threads_likewise(options: list[tuple[str, int]], kind: type) -> None:
+def test_with_threads_likewise(options: list[tuple[str, int]], kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_call, "WINDOW", SMALL)
     with (
         FakeServer(store=Store()) as server,
         tidegate.connect(server.address, options=options, resuming=AT_ONCE) as client,
@@ -103,7 +106,7 @@ def test_with_threads_likewise(options: list[tuple[str, int]], kind: type) -> No
             answers = pool.map(lambda one, row=row: one.step(row), sequences)
             assert {float(answer.output[0]) for answer in answers} == {float(expected(ROWS)[at])}
         assert connection._stream is not before
-        many = np.tile(ROWS, (900, 1))  # larger than a window
+        many = np.tile(ROWS, (250, 1))  # larger than a window, and the answers than the client's
         assert len(sequences[0].chunk(many).output) == len(many)
 
 
