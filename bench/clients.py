@@ -54,7 +54,7 @@ def opened(stack: ExitStack, cache: Cache, folder: Path, name: str) -> tuple[Chi
     """A client of a checkout, and where its server is."""
     port = free_port()
     store = ["--port", str(port), "--store", f"sqlite:{cache.store(name)}"]
-    command = ["server", "--models", str(cache.models), "--cache", "off", *store]
+    command = ["server", *cache.options, *store]
     server = stack.enter_context(Child(f"the server of {folder}", command, cache.log(name), folder))
     walker = stack.enter_context(Child(f"the client of {folder}", [str(WALKER)], cache.log(f"{name}-walker"), folder))
     uvloop.run(ready(port, MODEL))

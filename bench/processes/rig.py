@@ -124,7 +124,7 @@ class Rig:
 
 def command(server: Server, cache: Cache, before: bool = False) -> list[str]:
     """Say how a server is started; its port comes last."""
-    ours = ["server", "--models", str(cache.models), "--cache", "off"]
+    ours = ["server", *cache.options]
     commands = {
         "echo": ["bench.rivals.echo"],
         "compiled": ["bench.rivals.compiled", "--folder", str(cache.compiled)],
