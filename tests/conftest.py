@@ -35,23 +35,24 @@ CACHE = "TIDEGATE_TEST_CACHE"  # of proofs: all servers of a run share it, which
 WORKER = "PYTEST_XDIST_WORKER"
 # The files that take longest come first: one that began last would keep one processor busy alone.
 LONGEST = (
+    "bench/test_command.py",
+    "end_to_end/test_demo.py",
     "end_to_end/test_survival.py",
     "end_to_end/test_memory.py",
-    "end_to_end/test_demo.py",
-    "bench/test_command.py",
-    "isolation/test_hostile_files.py",
-    "models/test_made_files.py",
-    "training/test_resume.py",
     "models/test_operators.py",
-    "models/test_random_graphs.py",
-    "end_to_end/test_life.py",
-    "end_to_end/test_clients_survive.py",
-    "oip/test_sequences.py",
-    "tabular/test_processes.py",
-    "tabular/test_served.py",
-    "simulation/test_random_schedules.py",
+    "models/test_made_files.py",
     "bench/test_rig.py",
+    "isolation/test_hostile_files.py",
+    "end_to_end/test_life.py",
+    "training/test_resume.py",
+    "tabular/test_served.py",
+    "models/test_random_graphs.py",
+    "stores/test_stores.py",
     "cli/test_cli.py",
+    "recipes/test_quick_forms.py",
+    "end_to_end/test_refusals.py",
+    "oip/test_sequences.py",
+    "operators/test_page.py",
 )
 
 

@@ -13,7 +13,7 @@ from tests.fuzz.run import run
 if TYPE_CHECKING:
     from pathlib import Path
 
-CASES = {"connection": 1_000, "messages": 4_000, "calls": 20_000, "inference": 5_000}
+CASES = {"connection": 500, "messages": 4_000, "calls": 20_000, "inference": 5_000}
 
 
 @pytest.mark.parametrize("target", CASES)

@@ -39,7 +39,7 @@ STEPS, BATCH, MANY = 5, 3, 17
 
 _more = os.environ.get("RANDOM_GRAPHS")
 random_graphs = settings(
-    max_examples=int(_more or 250),
+    max_examples=int(_more or 125),
     derandomize=_more is None,
     database=None,
     deadline=None,

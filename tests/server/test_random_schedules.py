@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.surviving_client import Survivor
 
-EXAMPLES = int(os.environ.get("TIDEGATE_TEST_SCHEDULES", "150"))
+EXAMPLES = int(os.environ.get("TIDEGATE_TEST_SCHEDULES", "75"))
 MOST = 5  # sequences of a client
 ROWS = np.random.default_rng(5).normal(size=(997, 3)).astype(np.float32)
 

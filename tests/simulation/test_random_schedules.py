@@ -17,7 +17,7 @@ from tests.simulation.world import RETENTION, World
 if TYPE_CHECKING:
     from pathlib import Path
 
-EXAMPLES = int(os.environ.get("TIDEGATE_TEST_SCHEDULES", "60"))
+EXAMPLES = int(os.environ.get("TIDEGATE_TEST_SCHEDULES", "30"))
 ROWS = np.random.default_rng(5).normal(size=(997, 3)).astype(np.float32)
 
 SLEEPY = 16.0  # seconds after which a sequence without steps sleeps
