@@ -56,7 +56,7 @@ def processor(figure: Figure) -> float:
 
 
 def client(figure: Figure) -> float:
-    """The same of the client's."""
+    """Seconds of the client's processor time a step."""
     return figure.client / figure.steps_per_second
 
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 
 async def openings(port: int) -> None:
-    """A dozen bytes each."""
     async with stream(port) as call:
         for message in (opening(count=50_000), closing(count=50_000)):
             await call.write(message)
@@ -28,7 +27,6 @@ async def openings(port: int) -> None:
 
 
 async def groups(port: int) -> None:
-    """Another `every` for each."""
     opens = (opening(n, 1, pb.TraceSelection(every=n + 1)) for n in range(CROWD))
     async with stream(port) as call:
         for message in opens:
@@ -38,7 +36,6 @@ async def groups(port: int) -> None:
 
 
 async def comeback(port: int) -> None:
-    """All of one client."""
     async with crowd(port) as (_, opened):
         pass
     async with stream(port) as call:
@@ -50,21 +47,17 @@ async def comeback(port: int) -> None:
 
 
 async def parking(port: int) -> None:
-    """Closed, to be kept."""
     async with crowd(port) as (call, _):
         await call.write(closing(count=CROWD, park=True))
         await heard(call, 1)
 
 
 async def idle(port: int) -> None:
-    """All at the same time."""
     async with crowd(port):
         await asyncio.sleep(3 * IDLE)
 
 
 async def connections(port: int) -> None:
-    """A sequence on each."""
-
     async def one() -> None:
         async with stream(port) as call:
             await call.write(opening())
@@ -74,7 +67,6 @@ async def connections(port: int) -> None:
 
 
 async def listing(port: int) -> None:
-    """By who runs the server."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=UNLIMITED) as channel:
         pages: Lists = channel.unary_stream("/tidegate.v1.Admin/ListSequences")
         async for _ in pages(b""):

@@ -27,8 +27,6 @@ async def refusals(port: int) -> None:
 
 
 async def bombs(port: int) -> None:
-    """Each on a stream of its own."""
-
     async def one() -> None:
         async with stream(port, grpc.Compression.Gzip) as call:
             with suppress(grpc.aio.AioRpcError):
@@ -39,8 +37,6 @@ async def bombs(port: int) -> None:
 
 
 async def lists(port: int) -> None:
-    """Each asked for by an empty message."""
-
     async def one() -> None:
         async with channel(port) as stub:
             for _ in range(62):
@@ -50,8 +46,6 @@ async def lists(port: int) -> None:
 
 
 async def predictions(port: int) -> None:
-    """One after the other of each client."""
-
     async def one() -> None:
         for _ in range(12):
             await predict(port, 2_000, NONE)

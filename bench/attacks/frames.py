@@ -38,7 +38,6 @@ def credit(stream: int, size: int) -> bytes:
 
 
 def resets() -> Iterator[bytes]:
-    """Calls that are begun and reset."""
     return (call(n) + frame(RESET, 0, n, b"\0\0\0\x08") for n in STREAMS)
 
 

@@ -44,7 +44,6 @@ async def connected(port: int) -> AsyncIterator[Callable[[str], "Unary"]]:
 
 
 async def prediction(port: int) -> None:
-    """With its trace."""
     rows = wire.encode("", np.zeros((STEPS, FEATURES), np.float32))
     async with connected(port) as call:
         request = tidegate_pb2.PredictRequest(model=MODEL, inputs=[rows])

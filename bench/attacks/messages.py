@@ -21,25 +21,21 @@ from tidegate.v1 import tensor_pb2
 
 
 async def axes(port: int) -> None:
-    """A product of 440,000 numbers of 62 bits."""
     tensor = tensor_pb2.Tensor(type=tensor_pb2.DATA_TYPE_FLOAT32, shape=[2**62] * 440_000)
     await ask(port, pb.StreamRequest(steps=pb.Steps(inputs=[tensor])))
 
 
 async def tensors(port: int) -> None:
-    """Two bytes each."""
     await ask(port, pb.StreamRequest(steps=pb.Steps(inputs=[tensor_pb2.Tensor()] * 500_000)))
 
 
 async def layers(port: int) -> None:
-    """One byte each."""
     await ask(
         port, pb.StreamRequest(open=pb.Open(handle=1, model=MODEL, trace=pb.TraceSelection(layers=[0] * 3_000_000)))
     )
 
 
 async def parts(port: int) -> None:
-    """Two bytes each."""
     state = pb.State(model=MODEL, version=1, step=1, parts=[pb.StatePart()] * 500_000)
     await ask(port, pb.StreamRequest(open=pb.Open(handle=1, model=MODEL, state=state)))
 
@@ -53,7 +49,6 @@ async def strangers(port: int) -> None:
 
 
 async def again(port: int) -> None:
-    """Handle 0 is open."""
     fleet = pb.FleetSteps(handles=bytes(4 * 300_000), steps=bytes(8 * 300_000))
     await ask(port, pb.StreamRequest(fleet=fleet))
 
@@ -65,7 +60,6 @@ async def unknown(port: int) -> None:
 
 
 async def chunk(port: int) -> None:
-    """As large as a message may be."""
     rows = np.zeros((100_000, FEATURES), np.float32)
     async with stream(port) as call:
         await until_answered(call, rows)
@@ -87,7 +81,6 @@ async def bundles(port: int) -> None:
 
 
 async def reads(port: int) -> None:
-    """Of one sequence."""
     requests = (pb.StreamRequest(read_state=pb.ReadState()) for _ in range(CROWD))
     async with stream(port) as call:
         await call.write(opening())

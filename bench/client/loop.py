@@ -71,7 +71,6 @@ class Loops:
             self._send(ready)
 
     def _goes_on(self, place: int, moment: float) -> bool:
-        """Counts an answer."""
         if moment >= self._window.end:
             self._open -= 1
             if not self._open and not self.done.done():

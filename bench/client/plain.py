@@ -158,7 +158,6 @@ class Plain(asyncio.Protocol):
         self._fail(StreamEndedError(f"the connection was lost: {error}"))
 
     def _fail(self, error: Exception) -> None:
-        """No call goes on."""
         self._error = error
         for call in self._calls.values():
             call.fail(error)
@@ -192,7 +191,6 @@ class Call:
             self.push()
 
     def end(self) -> None:
-        """No message follows."""
         self._ends = True
         self.push()
 
@@ -250,7 +248,6 @@ class Call:
             waiting.set_result(message)
 
     def fail(self, error: Exception) -> None:
-        """No message will come."""
         if self._error is not None:
             return
         self._error = error

@@ -44,7 +44,6 @@ class Turns:
         self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        """Called once in each turn."""
         took = thread_time() - self._began
         if took > self._longest:
             self._longest, self._where = took, self._seen

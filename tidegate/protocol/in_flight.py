@@ -94,7 +94,7 @@ class FleetPromise(Promise[list[pb.FleetAnswers]]):
 
     @property
     def promise(self) -> "FleetPromise":
-        """It is what is on its way, and the promise of it."""
+        """Itself: of a fleet, a promise is also what is on its way."""
         return self
 
     def takes(self, member: int, step: int) -> bool:
