@@ -55,6 +55,5 @@ class Table(nn.Module):
         self.rows = nn.Embedding(count, width, padding_idx=0)
 
     def forward(self, x_BT1: Tensor) -> Tensor:
-        """The row of each symbol."""
         found_BTE: Tensor = self.rows(x_BT1[..., 0].long())
         return found_BTE

@@ -40,7 +40,6 @@ class Layer:
 
     @property
     def hidden(self) -> int:
-        """Units."""
         return int(self.from_h.shape[1])
 
     def of(self, gate: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -64,7 +63,6 @@ class Passage:
 
 
 def of_torch(cell: nn.RNNBase) -> list[Layer]:
-    """The layers of a torch module."""
     kind = {"RNN": "rnn", "LSTM": "lstm", "GRU": "gru"}[type(cell).__name__]
     return [
         Layer(kind, *(getattr(cell, f"{name}_l{layer}").detach().double().numpy() for name in NAMES))  # type: ignore[arg-type]

@@ -91,7 +91,6 @@ def carry_out(experiment: Experiment, folder: Path, stop: Callable[[], bool]) ->
 
 
 def network_of(trainer: Trainer) -> Network:
-    """Its network, which is that of a recipe."""
     assert isinstance(trainer.network, Network)
     return trainer.network
 
@@ -154,7 +153,6 @@ def inputs(network: Network, task: ExamplesTask, experiment: Experiment) -> list
 
 
 def read(text: str) -> Outcome:
-    """What `carry_out` wrote."""
     values = json.loads(text)
     for name, kind in (("experiment", Experiment), ("before", Probe), ("after", Probe)):
         values[name] = kind(**values[name])

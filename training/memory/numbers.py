@@ -77,7 +77,6 @@ def of(outcomes: Iterable[Outcome], kind: str, length: int | None = None, start:
 
 
 def lengths(outcomes: Iterable[Outcome], kind: str) -> list[int]:
-    """The lengths at which a task was tried."""
     return sorted({outcome.experiment.length for outcome in of(outcomes, kind)})
 
 
@@ -131,7 +130,6 @@ def begun_rows(begun: Sequence[Beginning]) -> Iterable[Row]:
 
 
 def gradient_rows(outcomes: Sequence[Outcome]) -> Iterable[Row]:
-    """A row for each lag, before and after."""
     for outcome in outcomes:
         for when, probe in (("before", outcome.before), ("after", outcome.after)):
             for lag, sizes in enumerate(zip(probe.by_input, probe.by_carrier, strict=True)):
@@ -139,7 +137,6 @@ def gradient_rows(outcomes: Sequence[Outcome]) -> Iterable[Row]:
 
 
 def solved_rows(outcomes: Sequence[Outcome]) -> Iterable[Row]:
-    """A row for each experiment."""
     for outcome in outcomes:
         last = outcome.course[-1][1] if outcome.course else ""
         yield [*named(outcome), outcome.experiment.hidden, outcome.solved_at, outcome.steps, outcome.figure, last]
@@ -151,28 +148,24 @@ def course_rows(outcomes: Sequence[Outcome]) -> Iterable[Row]:
 
 
 def half_life_rows(outcomes: Sequence[Outcome]) -> Iterable[Row]:
-    """A row for each unit."""
     for outcome in outcomes:
         pairs = zip(outcome.before.half_lives, outcome.after.half_lives, strict=True)
         yield from ([*named(outcome), unit, *pair] for unit, pair in enumerate(pairs))
 
 
 def saturation_rows(outcomes: Sequence[Outcome]) -> Iterable[Row]:
-    """A row for each unit and gate."""
     for outcome in outcomes:
         for gate, dots in outcome.after.saturated.items():
             yield from ([*named(outcome), gate, unit, *dot] for unit, dot in enumerate(dots))
 
 
 def flow_rows(outcomes: Sequence[Outcome]) -> Iterable[Row]:
-    """A row for each step of a sequence."""
     for outcome in outcomes:
         pairs = zip(outcome.after.kept, outcome.after.written, strict=True)
         yield from ([*named(outcome), step, *pair] for step, pair in enumerate(pairs))
 
 
 def lesson_rows(outcomes: Sequence[Outcome]) -> Iterable[Row]:
-    """A row for each step of the lesson."""
     for outcome in of(outcomes, "lesson"):
         columns = [outcome.lesson[name] for name in ("input", "forget", "output", "memory", "answer")]
         yield from ([outcome.experiment.seed, step, *values] for step, values in enumerate(zip(*columns, strict=True)))

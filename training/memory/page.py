@@ -55,7 +55,6 @@ def paragraph(words: str) -> str:
 
 
 def inline(words: str) -> str:
-    """Emphasis and code."""
     for mark, name in (("`", "code"), ("*", "em")):
         pieces = words.split(mark) if mark != "`" else escape(words, quote=False).split(mark)
         words = "".join(f"<{name}>{piece}</{name}>" if index % 2 else piece for index, piece in enumerate(pieces))
@@ -63,7 +62,6 @@ def inline(words: str) -> str:
 
 
 def figure(*pictures: str, caption: str) -> str:
-    """Pictures with words below."""
     return f"<figure>{''.join(pictures)}<figcaption>{inline(caption)}</figcaption></figure>"
 
 
@@ -75,12 +73,10 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def terms(pairs: dict[str, str]) -> str:
-    """Words and what they mean."""
     return "<dl>" + "".join(f"<dt>{escape(term)}</dt><dd>{inline(said)}</dd>" for term, said in pairs.items()) + "</dl>"
 
 
 def page(title: str, lead: str, sections: list[Section]) -> str:
-    """The whole file."""
     body = "".join(f"<h2>{escape(one.heading)}</h2>{''.join(one.parts)}" for one in sections)
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
     top = f'<!doctype html><html lang="en"><head>{head}<style>{STYLE}</style></head>'

@@ -31,7 +31,6 @@ class Scale:
         return (at - low) / (high - low)
 
     def told(self, value: float) -> str:
-        """A tick's label."""
         if self.log and not 0.01 <= value <= 9999:
             return "10" + power(value)
         return f"{value:g}"
@@ -54,11 +53,9 @@ class Plot:
     y: Scale
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """A point in the picture."""
         return self.left + self.x.share(x) * self.width, self.top + (1 - self.y.share(y)) * self.height
 
     def frame(self, title: str, x_label: str, y_label: str) -> str:
-        """Title, grid and ticks."""
         bottom, right = self.top + self.height, self.left + self.width
         parts = [text(self.left, self.top - 30, title, "title"), text(right, bottom + 34, x_label, anchor="end")]
         if y_label:
@@ -74,17 +71,14 @@ class Plot:
         return "".join(parts)
 
     def line(self, points: Sequence[tuple[float, float]], class_: str) -> str:
-        """A line through points."""
         return element("polyline", points=self._points(points), class_=f"line {class_}")
 
     def band(self, xs: Sequence[float], low: Sequence[float], high: Sequence[float], class_: str) -> str:
-        """What lies between two lines."""
         there = list(zip(xs, high, strict=True))
         back = list(zip(xs, low, strict=True))[::-1]
         return element("polygon", points=self._points(there + back), class_=f"band {class_}")
 
     def dot(self, x: float, y: float, class_: str, radius: float = 3.5) -> str:
-        """A dot at a point."""
         at_x, at_y = self.at(x, y)
         return element("circle", cx=at_x, cy=at_y, r=float(radius), class_=f"dot {class_}")
 

@@ -18,7 +18,6 @@ def shown(value: object) -> str:
 
 
 def text(x: float, y: float, words: str, class_: str = "label", anchor: str = "start") -> str:
-    """Words at a place."""
     return element("text", escape(words), x=float(x), y=float(y), class_=class_, text_anchor=anchor)
 
 

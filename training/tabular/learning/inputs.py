@@ -53,11 +53,9 @@ class Inputs:
     x_NF: NDArray[np.float32]
 
     def places(self, kind: Kind) -> list[int]:
-        """Which columns are of a kind."""
         return [place for place, column in enumerate(self.columns) if column.kind == kind]
 
     def place(self, name: str) -> int:
-        """Where a column is."""
         return [column.name for column in self.columns].index(name)
 
 

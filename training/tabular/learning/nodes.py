@@ -23,12 +23,10 @@ class Nodes:
         self.constants: list[onnx.TensorProto] = []
 
     def constant(self, name: str, value: Any, dtype: type = np.float32) -> str:  # noqa: ANN401 - whatever numpy takes
-        """A constant's name."""
         self.constants.append(numpy_helper.from_array(np.asarray(value, dtype=dtype), name))
         return name
 
     def add(self, kind: str, inputs: Sequence[str], *outputs: str, **attributes: Any) -> str:  # noqa: ANN401
-        """Adds a node; returns its first output."""
         self.nodes.append(
             helper.make_node(kind, list(inputs), list(outputs), name=f"{self.within}{outputs[0]}", **attributes)
         )

@@ -31,7 +31,6 @@ class Parts:
     gap: int
 
     def rows(self, part: int) -> int:
-        """How many rows a part has."""
         return int((self.part_N == part).sum())
 
     def targets(self, grid: Grid, steps: int) -> NDArray[np.int64]:
@@ -87,7 +86,6 @@ def by_series(grid: Grid, training: float, validation: float, seed: int) -> Part
 
 
 def required(parts: Parts) -> Parts:
-    """Refuse parts without rows."""
     for name, part in PARTS.items():
         if parts.rows(part) < 1:
             raise DataError(

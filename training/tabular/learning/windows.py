@@ -35,7 +35,6 @@ class Lanes:
 
     @property
     def windows(self) -> int:
-        """S."""
         total = sum(-(-(end - first) // self.window) for first, end in self.pieces)
         return max(1, -(-total // self.lanes))
 

@@ -133,7 +133,6 @@ def require_part(rows: Rows, part: Column, form: str) -> None:
 
 
 def shared(rows: Rows, asked: Asked, time_N: NDArray[np.datetime64]) -> bool:
-    """Whether two rows of one series have the same time."""
     series_N = rows.combinations(asked.series)
     return len(set(zip(series_N.tolist(), time_N.tolist(), strict=True))) < rows.count
 

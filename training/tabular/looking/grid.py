@@ -103,7 +103,6 @@ class Grid:
 
     @property
     def count(self) -> int:
-        """Rows that are used."""
         return len(self.row_N)
 
     @property
@@ -220,7 +219,6 @@ def series_of(rows: Rows, roles: Roles) -> tuple[NDArray[np.int64], tuple[str, .
 
 
 def first_rows(series_N: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where a new series begins."""
     return np.flatnonzero(np.diff(series_N, prepend=-1)).astype(np.int64)
 
 

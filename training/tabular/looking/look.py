@@ -205,7 +205,6 @@ def column(rows: Rows, roles: Roles, grid: Grid, name: str) -> Finding:
 
 
 def described(rows: Rows, name: str) -> str:
-    """The values of a column in a few words."""
     column = rows.columns[name]
     given = column.values[~column.missing_N]
     if len(given) == 0:

@@ -79,7 +79,6 @@ class Rows:
 
     @property
     def name(self) -> str:
-        """What a title says of the files."""
         first, *others = self.origin.names
         return f"{first} and {len(others)} more" if others else first
 
@@ -134,7 +133,6 @@ def literal(path: Path) -> str:
 
 
 def columns_of(database: duckdb.DuckDBPyConnection, delimiter: str) -> dict[str, Column]:
-    """Every column of the table that DuckDB holds, by its name."""
     described = database.execute(f"describe {TABLE}").fetchall()
     return {str(row[0]): column_of(database, str(row[0]), str(row[1]), delimiter) for row in described}
 
