@@ -105,6 +105,11 @@ class RawStream:
             heard.extend(rows_of(await self.hear()))
         return heard
 
+    async def chunk(self, handle: int, first: int, rows: np.ndarray) -> list[bytes]:
+        """Takes steps that are sent together; the bytes of each answer."""
+        await self.say(steps(handle, first, rows))
+        return await self.rows(len(rows))
+
     async def run(self, handle: int, first: int, rows: np.ndarray) -> list[bytes]:
         """Takes single steps, one after the other; the bytes of each answer."""
         return [bits(await self.ask(steps(handle, first + i, row))) for i, row in enumerate(rows)]

@@ -46,7 +46,7 @@ class Bystander:
         """What was heard is what a sequence alone gets."""
         async with RawStream(address) as stream:
             await stream.ask(open_())
-            assert await stream.run(0, 0, np.stack(self._rows[: len(self._heard)])) == self._heard
+            assert await stream.chunk(0, 0, np.stack(self._rows[: len(self._heard)])) == self._heard
 
 
 @asynccontextmanager

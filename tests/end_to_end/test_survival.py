@@ -324,7 +324,7 @@ def _undisturbed(rows: np.ndarray) -> list[bytes]:
     async def run() -> list[bytes]:
         async with RawStream(server.address) as stream:
             await stream.ask(open_(0, "recall"))
-            return await stream.run(0, 0, rows)
+            return await stream.chunk(0, 0, rows)
 
     with RunningServer(MODELS) as server:
         server.ready()
