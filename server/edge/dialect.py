@@ -78,6 +78,10 @@ class Call(Protocol):
     def several(self) -> bool:
         """Whether there are further messages, which came together with the one that was taken."""
 
+    @property
+    def asks(self) -> bool:
+        """Whether `take` has to be called for what comes next: a message that is asked for, or the end."""
+
     def send(self, message: Message) -> None:
         """One message, while it is not `full`."""
 
@@ -106,6 +110,9 @@ class Served(Protocol):
     @property
     def idle(self) -> bool:
         """Whether nothing is under way."""
+
+    def computing(self) -> bool:
+        """Whether answers are still to come that may share a message with the next one."""
 
     def written(self, size: int) -> None:
         """An answer that counted so many bytes has left."""
@@ -157,20 +164,16 @@ class Company:
         most: how many are taken together.
     """
 
-    __slots__ = ("_apart", "_most", "_requests", "after")
+    __slots__ = ("_apart", "_most", "after", "requests")
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._requests: Iterator[Request] | None = None
+        self.requests: Iterator[Request] | None = None  # None: there are none
         self._apart = 0  # so many are taken one by one; below 0: all
         self.after: Request | Bundle | None = None  # a message that came with them, and after them
 
-    def __bool__(self) -> bool:
-        """Whether there may be some."""
-        return self._requests is not None
-
     def unpack(self, bundle: Bundle) -> None:
-        self._requests, self._apart = iter(bundle.requests), -1 if bundle.apart else 0
+        self.requests, self._apart = iter(bundle.requests), -1 if bundle.apart else 0
 
     def gather(self, first: Request, call: Call) -> bool:
         """Takes the requests that are here besides the first; False: there are none, or each is taken by itself."""
@@ -182,29 +185,29 @@ class Company:
             together.append(message)
         if len(together) == 1 and self.after is None:
             return False
-        self._requests, self._apart = iter(together), 0
+        self.requests, self._apart = iter(together), 0
         return True
 
     def several(self) -> list[Request]:
         """Those that are next, if they may be taken together; `next` takes the first of them by itself."""
-        if self._requests is None or self._apart:
+        if self.requests is None or self._apart:
             return []
-        those = list(islice(self._requests, self._most))
-        self._requests, self._apart = chain(those, self._requests), len(those)
+        those = list(islice(self.requests, self._most))
+        self.requests, self._apart = chain(those, self.requests), len(those)
         return those if len(those) > 1 else []
 
     def took(self, those: Sequence[Request]) -> None:
         """They were taken together."""
-        assert self._requests is not None
-        next(islice(self._requests, len(those) - 1, None))
+        assert self.requests is not None
+        next(islice(self.requests, len(those) - 1, None))
         self._apart = 0
 
     def next(self) -> Request | None:
         """The next; None: there is none."""
-        request = None if self._requests is None else next(self._requests, None)
-        self._requests = None if request is None else self._requests
+        request = None if self.requests is None else next(self.requests, None)
+        self.requests = None if request is None else self.requests
         self._apart -= 1
         return request
 
     def clear(self) -> None:
-        self._requests = None
+        self.requests = None

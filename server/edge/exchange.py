@@ -58,8 +58,7 @@ class Exchange:
         # reading
         self._silent: asyncio.TimerHandle | None = None  # ends a stream without a message
         self._last_was_read = self._reading = False  # the end of the call; requests are being taken
-        self._stalled = False  # no request is taken: see _stall
-        self._queues = False  # for a turn
+        self._stalled = self._queues = False  # no request is taken: see _stall; a turn will come
         self._company = Company(dialect.at_once)  # what came together, and is not taken yet
         # writing
         self._outgoing: deque[Outgoing] | tuple[()] = ()  # an empty deque takes 760 bytes
@@ -69,7 +68,7 @@ class Exchange:
         self._sent = (0, 0)  # while the call is full: the bytes of the last message, of answers and of others
         # leaving
         self._parking: asyncio.Task[None] | None = None
-        self._leaving = self._released = self._finishing = False
+        self._leaving = self._finishing = self._ends = False  # _ends: no further message is to be read
 
     async def serve(self, leaving: Leaving) -> None:
         """Runs until the client has sent its last message and has every answer, or is gone.
@@ -115,12 +114,11 @@ class Exchange:
             self._stream.release(handles)
         except Exception as error:  # noqa: BLE001 # it is the stream's
             self.fail(error)
-        self._released = True
+        self._ends = True
         self._check_end()
 
     def _check_end(self) -> None:
-        ends = (self._last_was_read or self._released) and not self._finishing
-        if ends and self._stream.idle and not self._outgoing and not self._unwritten:
+        if not self._finishing and self._stream.idle and not self._outgoing and not self._unwritten:
             self._finishing = True
             self._stream.finish(partial(settle, self._over, None))
 
@@ -134,25 +132,28 @@ class Exchange:
     def _read(self) -> None:
         """Takes requests, until there are none, or no more may be taken, or others are to get their turn."""
         self._stalled, self._reading = False, True
-        clock, ends = self._pace.clock, self._pace.ends()
+        ends, company = 0.0, self._company
         try:
             while self._take_next():  # one at least: a client that has only one waits for nobody
-                if (self._company or self._call.several) and clock() > ends:
+                more = company.requests is not None or company.after is not None or self._call.several
+                if more and self._pace.clock() > (ends := ends or self._pace.ends()):
                     self._stall(again=True)
+                    break
+                if not (more or self._call.asks):
                     break
         except Exception as error:  # noqa: BLE001 # it is the stream's
             self.fail(error)
         self._reading = False
         if self._outgoing:
             self._write()
-        else:
+        elif self._ends:
             self._check_end()
 
     def _take_next(self) -> bool:
         """Takes one request, and says whether more may be taken."""
         if self._over.done():
             return False
-        if self._company:
+        if self._company.requests is not None:
             return self._take_from(self._company)
         if self._stream.full or self._unwritten >= self._allowed.size:
             return self._stall()
@@ -173,7 +174,7 @@ class Exchange:
 
     def _take_message(self, message: Request | Bundle) -> bool:
         if message is grpc.aio.EOF:
-            self._last_was_read = True
+            self._last_was_read = self._ends = True
             return False
         if self._silent is not None:
             self._silent.cancel()
@@ -183,8 +184,9 @@ class Exchange:
         if isinstance(message, Bundle):
             self._company.unpack(message)
             return self._stall(again=True) if message.large else True
-        if not (self._call.several and self._company.gather(message, self._call)):
-            self._take(message, self._call.several)
+        several = self._call.several
+        if not (several and self._company.gather(message, self._call)):
+            self._take(message, several)
         return True
 
     def _stall(self, again: bool = False) -> bool:
@@ -207,19 +209,18 @@ class Exchange:
     def _take(self, request: Request, company: bool) -> None:
         try:
             self._dialect.take(request, self._stream, company)
-        except TidegateError as error:
+        except Exception as error:
+            if not isinstance(error, TidegateError):
+                log.exception("a request failed")
+                error = TidegateError("the server failed; its log has the details")
             self._emit(self._dialect.refusal(request, self._stream, error))
-        except Exception:
-            log.exception("a request failed")
-            fault = TidegateError("the server failed; its log has the details")
-            self._emit(self._dialect.refusal(request, self._stream, fault))
 
     # Writing ----------------------------------------------------------------------------------------------------------
 
     def _emit(self, event: Any) -> None:  # noqa: ANN401 # of those that the dialect writes
         if self._over.done():
             return
-        if isinstance(event, ANSWERS):
+        if answer := isinstance(event, ANSWERS):
             message: Outgoing = event.kept() if self._call.full else event
         else:
             if isinstance(event, Failed):
@@ -229,7 +230,7 @@ class Exchange:
         self._outgoing = self._outgoing or deque()
         self._outgoing.append(message)
         if not self._reading:
-            self._write_later()
+            (self._write if answer and not self._stream.computing() else self._write_later)()
 
     def _write_later(self) -> None:
         """Together with what else comes in this turn of the loop."""
@@ -256,16 +257,14 @@ class Exchange:
         """Makes the next message in pieces, and then goes on."""
         if self._making is None:
             self._making = self._loop.create_task(large.make())
-            self._making.add_done_callback(self._made)
+            self._making.add_done_callback(partial(self._made, large))
 
-    def _made(self, making: asyncio.Task[bytes]) -> None:
+    def _made(self, large: Large, making: asyncio.Task[bytes]) -> None:
         self._making = None
         if making.cancelled() or self._over.done() or not (outgoing := self._outgoing):
             return None
         if (error := making.exception()) is not None:
             return self.fail(error)
-        large = outgoing[0]
-        assert isinstance(large, Large)
         outgoing[0] = made = making.result()
         self._unwritten += len(made) - large.size
         return self._write()
@@ -297,4 +296,5 @@ class Exchange:
         if answers:
             self._stream.written(answers)
         self._queue()
-        self._check_end()
+        if self._ends:
+            self._check_end()

@@ -52,6 +52,11 @@ class Metered:
         return self._call.several
 
     @property
+    def asks(self) -> bool:
+        """See Call."""
+        return self._call.asks
+
+    @property
     def full(self) -> bool:
         """See Call."""
         return self._call.full

@@ -48,6 +48,11 @@ class Pump:
         """See Call: messages come one by one."""
         return False
 
+    @property
+    def asks(self) -> bool:
+        """See Call: each message is read when it is asked for."""
+        return True
+
     def send(self, message: Message) -> None:
         """See Call."""
         self._answer = bytes(message)

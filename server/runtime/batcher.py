@@ -24,7 +24,7 @@ from server.errors import TidegateError
 from server.runtime.answers import Answers
 from server.runtime.counters import Counters
 from server.runtime.loop_turn import LoopTurn
-from server.runtime.scheduler import Batch, Block, Part, Scheduler, reached
+from server.runtime.scheduler import MANY, Batch, Block, Part, Scheduler, reached
 from server.runtime.shares import Take
 from server.runtime.slots import SlotTable
 from stepgraph.errors import StepFailed
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from stepgraph.running.engine import Engine
 
 log = logging.getLogger(__name__)
-
-_FAILED = "what waited for a step failed"
-_MANY = -1  # in place of the slot of a block that has several
 
 
 class Batcher:
@@ -69,7 +66,7 @@ class Batcher:
         self._scheduler = Scheduler(
             capacity, engine.largest, lambda rows: max(1, int(patience / max(engine.seconds(rows), 1e-6)))
         )
-        self._latest = _MANY  # the slot of the block that came last
+        self._latest = MANY  # the slot of the block that came last
         self._work: SimpleQueue[Batch | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
         self._loop: asyncio.AbstractEventLoop
@@ -91,8 +88,7 @@ class Batcher:
 
     def submit(self, block: Block) -> None:
         """Takes in a block; its sink is called with the answers."""
-        slot = block.slots.item(0) if len(block.slots) == 1 else _MANY
-        alone, self._latest = slot == self._latest != _MANY, slot  # then there is no other to wait for
+        alone, self._latest = block.slot == self._latest != MANY, block.slot  # then there is no other to wait for
         block.came = perf_counter()
         if self._scheduler.add(block):
             self._announce([block])
@@ -233,10 +229,14 @@ class Batcher:
 
     def _together(self, batch: Batch) -> Iterator[Part]:
         """The whole batch in one run."""
-        slots = _join([_slots(take) for take in batch.takes], 0)
-        takes = batch.takes
-        inputs = {name: _join([_cut(take, name, batch.steps) for take in takes], 1) for name in takes[0].block.inputs}
-        trace = any(take.block.trace for take in batch.takes)
+        takes, blocks = batch.takes, [take.block for take in batch.takes]
+        if batch.whole:
+            slots = _join([block.slots for block in blocks], 0)
+            inputs = {name: _join([block.inputs[name] for block in blocks], 1) for name in blocks[0].inputs}
+        else:
+            slots = _join([_slots(take) for take in takes], 0)
+            inputs = {name: _join([_cut(take, name, batch.steps) for take in takes], 1) for name in blocks[0].inputs}
+        trace = True in [block.trace for block in blocks]
         result = self._run(slots, inputs, trace, batch.steps)
         start = 0
         for take in batch.takes:
@@ -270,7 +270,7 @@ def _tell(call: Callable[..., None], *given: object) -> None:
     try:
         call(*given)
     except Exception:
-        log.exception(_FAILED)
+        log.exception("what waited for a step failed")
 
 
 def _slots(take: Take) -> np.ndarray:
@@ -294,6 +294,6 @@ def _join(arrays: list[np.ndarray], axis: int) -> np.ndarray:
 def _truncate(part: Part) -> None:
     """A chunk ends at the step that failed."""
     block = part.take.block
-    if part.error is not None and len(block.slots) == 1:
+    if part.error is not None and block.slot != MANY:
         block.steps = max(part.step, 1)
         block.done = block.steps

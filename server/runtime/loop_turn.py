@@ -31,7 +31,8 @@ class LoopTurn:
     def spend(self, seconds: float) -> None:
         """So much of this turn is over."""
         self.left -= seconds
-        self._look()
+        if not self._due and self._most - self.left > _LITTLE:
+            self._begin_soon()
 
     def counted(self, work: Callable[..., T], *given: object) -> T:
         """Does some work that takes of this turn."""
@@ -45,17 +46,16 @@ class LoopTurn:
         """All sockets that were ready have been read, which is the last thing in a turn that has some."""
         self.left, self._ended = self._most, True
 
-    def _look(self) -> None:
-        if not self._due and self._most - self.left > _LITTLE:
-            self._due, self._ended = True, False
-            self.later(self._next)
+    def _begin_soon(self) -> None:
+        self._due, self._ended = True, False
+        self.later(self._next)
 
     def _next(self) -> None:
         """The next turn has begun, which did not need to be told if sockets were read in between."""
         self._due = False
         if not self._ended:
             self.left = self._most
-        self._look()
+        self.spend(0.0)  # what was counted since then is of the turn that has begun
 
 
 ENDLESS = LoopTurn(lambda _: None, inf)  # nothing waits

@@ -9,7 +9,7 @@ Where more is ready than a batch takes, `shares` divides it between the accounts
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol
 
@@ -19,6 +19,8 @@ from server.errors import TidegateError
 from server.meter import EVERYBODY, Meter
 from server.runtime.shares import Shares, Take
 from stepgraph.running.result import Result
+
+MANY = -1  # in place of the slot of a block that has several
 
 
 class Sink(Protocol):
@@ -51,6 +53,10 @@ class Block:
     dropped: bool = False  # what has not run will not run
     waits_for: int = 0
     followers: list["Block"] | None = None
+    slot: int = field(init=False)  # if it has only one
+
+    def __post_init__(self) -> None:
+        self.slot = self.slots.item(0) if len(self.slots) == 1 else MANY
 
     @property
     def left(self) -> int:
@@ -76,7 +82,7 @@ class Part:
         """Its rows of these outputs, [steps or rows, ...row] each. Only without an error."""
         assert self.result is not None
         outputs, row = self.result.outputs, self.row
-        if len(self.take.block.slots) == 1:
+        if self.take.block.slot != MANY:
             return [outputs[name][:, row] for name in names]
         return [outputs[name][0, row : row + self.take.rows] for name in names]
 
@@ -88,7 +94,7 @@ class Part:
 
     def _rows_of(self, whole: np.ndarray) -> np.ndarray:
         """Of an array [steps, B, ...]."""
-        if len(self.take.block.slots) == 1:
+        if self.take.block.slot != MANY:
             return whole[:, self.row]
         return whole[0, self.row : self.row + self.take.rows]
 
@@ -105,6 +111,7 @@ class Batch:
     takes: tuple[Take, ...]
     steps: int
     rows: int
+    whole: bool  # no block has steps or rows besides these
 
 
 class Scheduler:
@@ -127,15 +134,12 @@ class Scheduler:
     def add(self, block: Block) -> bool:
         """Takes a block in. True: it is finished already, because it is a mark with nothing before it."""
         block.number = next(self._numbers)
-        for earlier in self._earlier(block.slots):
+        for earlier in self._earlier(block):
             earlier.followers = [*(earlier.followers or ()), block]
             block.waits_for += 1
         if not block.waits_for and not block.steps:
             return True
-        if len(block.slots) == 1:
-            self._last[block.slots.item(0)] = block.number
-        else:
-            self._last[block.slots] = block.number
+        self._last[block.slots if block.slot == MANY else block.slot] = block.number
         self._open[block.number] = block
         if not block.waits_for:
             self._ready.put(block)
@@ -150,13 +154,16 @@ class Scheduler:
         takes = tuple(self._ready.take(self._largest))
         if not takes:
             return None
-        rows, steps = 0, sys.maxsize
+        rows, steps, whole = 0, sys.maxsize, True
         for take in takes:
             block = take.block
             block.running = True
             rows += take.rows
-            steps = min(steps, block.left if block.steps > 1 else 1)
-        return Batch(takes, min(steps, self._longest(rows)) if steps > 1 else 1, rows)
+            if block.steps > 1:
+                steps, whole = min(steps, block.left), False
+            else:
+                steps, whole = 1, whole and take.rows == len(block.slots)
+        return Batch(takes, min(steps, self._longest(rows)) if steps > 1 else 1, rows, whole)
 
     def finish(self, batch: Batch) -> list[Block]:
         """Notes that a batch has run. Returns the marks that are done thereby."""
@@ -187,14 +194,14 @@ class Scheduler:
                 marks.extend(self._close(block))
         return marks
 
-    def _earlier(self, slots: np.ndarray) -> Sequence[Block]:
-        """The unfinished blocks that a new one of these slots has to wait for."""
+    def _earlier(self, new: Block) -> Sequence[Block]:
+        """The unfinished blocks that a new one has to wait for."""
         if not self._open:
             return ()
-        if len(slots) == 1:
-            block = self._open.get(self._last.item(slots.item(0)))
+        if new.slot != MANY:
+            block = self._open.get(self._last.item(new.slot))
             return (block,) if block else ()
-        return [self._open[n] for n in np.unique(self._last[slots]).tolist() if n in self._open]
+        return [self._open[n] for n in np.unique(self._last[new.slots]).tolist() if n in self._open]
 
     def _close(self, block: Block) -> list[Block]:
         """Removes a block; blocks that waited for it alone are ready. Returns the marks that are done, in order."""

@@ -126,7 +126,7 @@ class Chunk(_Reply):
 
     def _answer(self, block: Block, size: int) -> None:
         outputs, trace = self._collected()
-        safe = self._group.model.watermarks.told.item(block.slots.item(0))
+        safe = self._group.model.watermarks.told.item(block.slot)
         event = Answered(self._handle, self.first_step, self._group.form, outputs, trace, size, safe)
         self._owner.answer(self._group, event)
 

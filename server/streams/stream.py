@@ -72,6 +72,7 @@ class Stream:
         self.handles = Handles(max_sequences)
         self._window = Window(self.handles, allowed, emit, caller.meter)
         self.written = self._window.written  # is called when an answer of so many bytes has left
+        self.computing = self._window.computing  # says whether further answers are to come
         aside = turns.line()  # for work that no further request waits for
         self._backlog = Backlog(self.handles, keeper, self._window, aside)
         self._moves = Moves(self.handles, keeper, self._window)
@@ -131,9 +132,8 @@ class Stream:
         expected = self.handles.next.item(handle)
         slot = self.handles.slots.item(handle)
         if slot < 0 or self._backlog.waiting or self.handles.branched:
-            again = partial(
-                self.steps, handle, first_step, inputs, answered, company=True
-            )  # with others that were made ready
+            # with others that were made ready
+            again = partial(self.steps, handle, first_step, inputs, answered, company=True)
             if self._backlog.hold("steps", np.array([handle]), again, first_step, inputs):
                 return
         group.model.watermarks.acked[slot] = min(answered, expected)

@@ -78,6 +78,10 @@ class Window:
         """Whether nothing is being computed or waits to be written."""
         return not self._lines.entries and not self._blocks and not self.outstanding
 
+    def computing(self) -> bool:
+        """Whether steps run, or wait to."""
+        return bool(self._blocks or self.waiting)
+
     @property
     def full(self) -> bool:
         """Whether nothing more should be read from the client."""

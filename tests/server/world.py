@@ -121,18 +121,18 @@ class Moody:
 class Line:
     """What an exchange takes for a call: requests come as `say` gives them, responses wait in `down`."""
 
-    several = False
-
     def __init__(self, host: str = "10.0.0.1") -> None:
         self.host = host
         self.up: deque[Any] = deque()
         self.down: deque[bytes] = deque()
+        self.pushed = False  # whether messages come without being asked for, several at the same time
         self.reads = True  # else the first message stays on its way for ever
         self.serving: asyncio.Task[None]
         self._listener: Listener | None = None
 
-    def say(self, request: Any) -> None:
-        self.up.append(_READ(request.SerializeToString()) if isinstance(request, pb.StreamRequest) else request)
+    def say(self, *requests: Any) -> None:
+        for request in requests:
+            self.up.append(_READ(request.SerializeToString()) if isinstance(request, pb.StreamRequest) else request)
         if self._listener is not None:
             self._loop.call_soon(self._tell)
 
@@ -152,6 +152,14 @@ class Line:
 
     def send(self, message: bytes) -> None:
         self.down.append(message)
+
+    @property
+    def several(self) -> bool:
+        return self.pushed and bool(self.up)
+
+    @property
+    def asks(self) -> bool:
+        return not self.pushed
 
     @property
     def full(self) -> bool:

@@ -49,16 +49,14 @@ class Call:
         self._handler = handler
         self._parse = handler.request_deserializer or bytes
         self._loop = connection.server.loop
-        # inwards
         self._messages: list[tuple[Buffer, bool]] = []  # few enough, in a window of 64 KiB, to take the first of a list
         self._half_closed = self._asked = False  # the last has come; one is asked for that is not here
+        self.asks = False  # `take` is to be called although no message is here: see dialect.Call
         self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
         self._large: LargeMessage | None = None  # that has begun to come
         self._decompressing = compression.Decompressing()
-        # outwards
-        self._writer: asyncio.Future[None] | None = None
         self._listener: Listener | None = None
-        # the end
         self._done: list[Callable[[Call], None]] = []
         self._begun = False  # the handler runs; a task that is cancelled at once never does
         self._served = False  # the handler has ended; its last messages may wait for the client
@@ -252,6 +250,7 @@ class Call:
     def large(self, size: int) -> None:
         """See Receiver."""
         self._large = LargeMessage(self.client, self._stream, size, partial(self._finish, _CODE.UNAVAILABLE))
+        self.asks = True
         if self._asked:
             self._large.ask()
         self.came()
@@ -259,7 +258,7 @@ class Call:
     def _end_large(self) -> None:
         if self._large is not None:
             self._large.end()
-            self._large = None
+            self._large, self.asks = None, self._half_closed
 
     def _decompressed(self, message: Buffer) -> bytes | None:
         """None until it is done, and then `came` is called."""
@@ -274,14 +273,15 @@ class Call:
 
     def message(self, data: Buffer, compressed: bool) -> None:
         """See Receiver."""
-        self._end_large()
+        if self._large is not None:
+            self._end_large()
         if not self._messages:
             self.client.hearing.append(self)
         self._messages.append((data, compressed))
 
     def half_closed(self) -> None:
         """See Receiver."""
-        self._half_closed = True
+        self._half_closed = self.asks = True
         self.client.hearing.append(self)
 
     def writable(self) -> None:

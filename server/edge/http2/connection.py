@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from functools import partial
 from itertools import islice
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from grpc import StatusCode
 
@@ -103,16 +102,16 @@ class Connection(asyncio.Protocol):
 
     def _take(self, data: bytes) -> None:
         """Takes what was read, for `_TURN` at most; what is left waits until others had their turn."""
-        at, reading, began = 0, self._reading, perf_counter()
+        at, size, reading, began = 0, len(data), self._reading, perf_counter()
         now, ends = began, began + min(_TURN, reading.left)
-        while at < len(data) and (now < ends or not at) and not self._closing:
+        while at < size and (now < ends or not at) and not self._closing:
             piece = data[at : at + _PIECE]
-            at += len(piece) - self._guarded(partial(self._receive, piece))
+            at += len(piece) - self._guarded(self._receive, piece)
             now = perf_counter()
         if self._out and not self._closing:
             self.flush()
         reading.spend(now - began)
-        if at < len(data) and not self._closing:
+        if at < size and not self._closing:
             self._unread = data[at:]
             self._wait_for_turn()
         elif self._waits or self.full:
@@ -132,11 +131,11 @@ class Connection(asyncio.Protocol):
             call.came()
         return left
 
-    def _guarded(self, work: Callable[[], int | None]) -> int:
+    def _guarded(self, work: Callable[[Any], int | None], given: object) -> int:
         """What some work returns, after which its caller flushes what was put; 0 if it fails."""
         self._reads = True
         try:
-            return work() or 0
+            return work(given) or 0
         except ConnectionFault as fault:
             self._fail(fault.code, str(fault))
         except Exception:
@@ -224,7 +223,7 @@ class Connection(asyncio.Protocol):
         if self.full or self._closing:
             return
         began = perf_counter()
-        self._guarded(partial(self._codec.blocked.go_on, self._codec))
+        self._guarded(self._codec.blocked.go_on, self._codec)
         if self._out and not self._closing:
             self.flush()
         self.server.writers.spend(perf_counter() - began)

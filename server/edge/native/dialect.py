@@ -36,10 +36,10 @@ class NativeDialect:
 
     def take(self, request: Request, stream: Stream, company: bool) -> None:
         """See Dialect."""
-        if isinstance(request, Refusal):
-            raise request
         beside = NOTHING
-        if isinstance(request, Cut):
+        if not isinstance(request, sequence_pb2.StreamRequest):
+            if isinstance(request, Refusal):
+                raise request
             beside, request = request.beside, request.message
         if self._smaller:
             self._caller.check_message(request.ByteSize() + sum(map(len, beside.values())))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from server.edge.dialect import Bundle
-from server.edge.fields import NOTHING, SMALL, Beside, Buffer, Cut, cut, split
+from server.edge.fields import NOTHING, SMALL, Beside, Buffer, Cut, cut, parsed, split
 from server.errors import BadInput, OverLimit, Reason, Refusal, WrongState
 from server.runtime.input_check import Named
 from server.runtime.state_value import LATEST, Part
@@ -35,16 +35,18 @@ def reader(limit: int) -> Callable[[Buffer], Read | Bundle]:
     """A deserialiser. For a message that cannot be taken it returns the refusal, so that the stream goes on."""
 
     def read(data: Buffer) -> Read | Bundle:
+        size = len(data)
         try:
-            if len(data) > limit:
-                raise OverLimit(
-                    f"a message of {len(data)} bytes came; {limit} is the limit. Send smaller chunks or fleets"
-                )
-            parts = split(data, _MORE, _MAX_REQUESTS) if len(data) > SMALL else ()
-            if len(parts) > 1 or len(data) > _LARGE:
-                return Bundle(map(_single, parts), len(data) > _LARGE, apart=True)
-            request = _cut(data)
-            return _bundle(request) if isinstance(request, sequence_pb2.StreamRequest) and request.more else request
+            if size > limit:
+                raise OverLimit(f"a message of {size} bytes came; {limit} is the limit. Send smaller chunks or fleets")
+            if size <= SMALL:
+                request = parsed(sequence_pb2.StreamRequest, data)
+                return _bundle(request) if request.more else request
+            parts = split(data, _MORE, _MAX_REQUESTS)
+            if len(parts) > 1 or size > _LARGE:
+                return Bundle(map(_single, parts), size > _LARGE, apart=True)
+            further = _cut(data)
+            return _bundle(further) if isinstance(further, sequence_pb2.StreamRequest) and further.more else further
         except Refusal as refusal:
             return refusal
 

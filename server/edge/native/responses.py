@@ -69,6 +69,8 @@ class Writer:
     def bundle(self, events: Sequence[Outgoing]) -> tuple[Message, int]:
         """See Dialect."""
         first = events[0]
+        if len(events) == 1 and type(first) is Answered:  # nearly always
+            return self.answer(first), 1
         if isinstance(first, bytes):
             return first, 1
         if isinstance(first, SeveralAnswered):

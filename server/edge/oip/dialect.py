@@ -95,6 +95,10 @@ class Visit:
         """Whether every request is answered, and every answer has left."""
         return not self._turns and not self._sent
 
+    def computing(self) -> bool:
+        """See Served."""
+        return bool(self._turns)
+
     def written(self, size: int) -> None:
         """See Served: the first message of those that were sent has left."""
         self._bytes -= size

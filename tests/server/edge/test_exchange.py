@@ -19,6 +19,7 @@ from server.errors import TidegateError
 from server.streams.events import Answered, Form
 from tests.server.world import World
 from tests.simulation.loop import StandingLoop
+from tidegate import wire
 from tidegate.v1 import error_pb2
 from tidegate.v1 import sequence_pb2 as pb
 
@@ -353,4 +354,27 @@ def test_a_stream_that_has_ended_leaves_without_the_collector_of_cycles(
         assert [each() for each in kept] == [None, None]
     finally:
         gc.enable()
+    world.close()
+
+
+@pytest.mark.parametrize("singles", [1, 2, 5])
+def test_a_bundle_that_came_with_single_steps_before_it_is_taken_after_them_without_a_further_message(
+    tmp_path_factory: pytest.TempPathFactory, singles: int
+) -> None:
+    world = World(tmp_path_factory.getbasetemp())
+    world.connect(0, 0)
+    line = world.lines[0]
+    assert line is not None
+    line.say(pb.StreamRequest(open=pb.Open(count=8, model="recall", version=1)))
+    world.quiet()
+    heard(world)
+    steps = [pb.Steps(handle=n, inputs=[wire.encode("", ROWS[n])]) for n in range(8)]
+    further = [pb.StreamRequest(steps=each) for each in steps[singles + 1 :]]
+    line.pushed = True
+    bundle = pb.StreamRequest(steps=steps[singles], more=further)
+    line.say(*[pb.StreamRequest(steps=each) for each in steps[:singles]], bundle)
+    world.quiet()
+    answers = [each for message in heard(world) for each in (message, *message.more)]
+    assert sorted(answer.answers.handle for answer in answers) == list(range(8))
+    assert {answer.answers.first_step for answer in answers} == {0}
     world.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from server.edge.http2.gate import TurnTime
@@ -64,7 +65,7 @@ class Sink:
 
 def parts(loop: Loop, numbers: range) -> list[Part]:
     """Of a block each."""
-    return [Part(Take(Block(None, 1, {}, False, Sink(loop, n)), 0, 1)) for n in numbers]  # type: ignore[arg-type]
+    return [Part(Take(Block(np.arange(1), 1, {}, False, Sink(loop, n)), 0, 1)) for n in numbers]  # type: ignore[arg-type]
 
 
 def test_a_turn_has_its_time_anew_after_its_sockets_were_read_or_in_the_next_turn(loop: Loop) -> None:
