@@ -83,7 +83,7 @@ class Call(Protocol):
         """Whether `take` has to be called for what comes next: a message that is asked for, or the end."""
 
     def send(self, message: Message) -> None:
-        """One message, while it is not `full`."""
+        """One message, or a few in a row, while it is not `full`."""
 
     @property
     def full(self) -> bool:
@@ -150,8 +150,8 @@ class Dialect(Protocol):
     def write(self, event: Any) -> bytes | Large:  # noqa: ANN401 # of those that it emits
         """The message for one event."""
 
-    def bundle(self, events: Sequence[Outgoing]) -> tuple[Message, int]:
-        """The next message, and how many of these, in their order, are in it; bytes are whole messages.
+    def bundle(self, events: Sequence[Outgoing]) -> tuple[Sequence[Message], int]:
+        """The next messages, one nearly always, and how many of these are in them; bytes are whole messages.
 
         The first is not Large.
         """

@@ -65,8 +65,7 @@ class Exchange:
         self._unwritten = 0  # the bytes of those that carry no answer
         self._making: asyncio.Task[bytes] | None = None  # the next message, which is large
         self._will_write = False
-        self._sent = (0, 0)  # while the call is full: the bytes of the last message, of answers and of others
-        # leaving
+        self._sent = (0, 0)  # while the call is full: the bytes of the last messages, of answers and of others
         self._parking: asyncio.Task[None] | None = None
         self._leaving = self._finishing = self._ends = False  # _ends: no further message is to be read
 
@@ -270,7 +269,7 @@ class Exchange:
         return self._write()
 
     def _write_next(self, outgoing: deque[Outgoing]) -> tuple[int, int]:
-        message, count = self._dialect.bundle(outgoing)
+        messages, count = self._dialect.bundle(outgoing)
         answers = others = 0  # bytes
         for _ in range(count):  # the arrays are freed now: they are in the message
             sent = outgoing.popleft()
@@ -280,7 +279,8 @@ class Exchange:
                 answers += sent.size
             del sent
         self._outgoing = outgoing or ()
-        self._call.send(message)
+        for message in messages:
+            self._call.send(message)
         return answers, others
 
     def writable(self) -> None:

@@ -1,6 +1,7 @@
 """A call that is read and written by coroutines, as grpc has it, made into a `Call` for an exchange."""
 
 import asyncio
+from collections import deque
 from functools import partial
 from typing import Any, Protocol
 
@@ -25,7 +26,7 @@ class Pump:
         self._context = context
         self._message: Any = None  # that came and was not taken
         self._wanted = asyncio.Event()
-        self._answer: bytes | None = None
+        self._answers = deque[bytes]()  # that have not left
         self._answered = asyncio.Event()
         self._tasks: tuple[asyncio.Task[None], ...] = ()
 
@@ -55,13 +56,13 @@ class Pump:
 
     def send(self, message: Message) -> None:
         """See Call."""
-        self._answer = bytes(message)
+        self._answers.append(bytes(message))
         self._answered.set()
 
     @property
     def full(self) -> bool:
         """See Call."""
-        return self._answer is not None
+        return bool(self._answers)
 
     def end(self) -> None:
         """See Call."""
@@ -80,9 +81,9 @@ class Pump:
         while True:
             await self._answered.wait()
             self._answered.clear()
-            assert self._answer is not None
-            await self._context.write(self._answer)
-            self._answer = None
+            while self._answers:
+                await self._context.write(self._answers[0])
+                self._answers.popleft()
             listener.writable()
 
 

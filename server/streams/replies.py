@@ -203,8 +203,7 @@ class Together(Fleet):
 
     def _answer(self, event: FleetAnswered) -> None:
         assert isinstance(event, SeveralAnswered)
-        parts = event.parts(max(1, SHARED // self._each)) if event.form.bundle else event.apart()
-        for part in parts:
+        for part in event.parts(max(1, SHARED // self._each)):
             self._owner.answer(self._group, part)
 
 

@@ -66,20 +66,21 @@ class Writer:
         self._max_message = max_message
         self._single: dict[tuple[Form, bool], _Single] = {}
 
-    def bundle(self, events: Sequence[Outgoing]) -> tuple[Message, int]:
+    def bundle(self, events: Sequence[Outgoing]) -> tuple[Sequence[Message], int]:
         """See Dialect."""
         first = events[0]
         if len(events) == 1 and type(first) is Answered:  # nearly always
-            return self.answer(first), 1
+            return (self.answer(first),), 1
         if isinstance(first, bytes):
-            return first, 1
+            return (first,), 1
         if isinstance(first, SeveralAnswered):
-            return self._several(first), 1
+            messages = self._several(first)
+            return (_together(messages),) if first.form.bundle else messages, 1
         assert isinstance(first, Answer)
         message = self.answer(first)
         if len(events) == 1 or not first.form.bundle or not isinstance(message, bytes):
-            return message, 1
-        pieces, size = [message], len(message)
+            return (message,), 1
+        those, size = [message], len(message)
         for event in islice(events, 1, None):
             if size >= SHARED or not isinstance(event, Answer) or not event.form.bundle:
                 break
@@ -87,9 +88,9 @@ class Writer:
                 break
             if not isinstance(message := self.answer(event), bytes):
                 break
-            pieces += (_MORE, VARINT[len(message)], message)
+            those.append(message)
             size += len(message)
-        return b"".join(pieces), 1 + len(pieces) // 3
+        return (_together(those),), len(those)
 
     def answer(self, event: Answer) -> Message:
         """The message for one answer."""
@@ -106,11 +107,10 @@ class Writer:
             single = self._single[key] = _Single(event)
         return single
 
-    def _several(self, event: SeveralAnswered) -> bytes:
-        """All of its answers, in one message."""
+    def _several(self, event: SeveralAnswered) -> list[bytes]:
+        """The messages for its answers."""
         if event.form.values:
-            first, *others = map(_answered, event.apart())
-            return b"".join([bytes(first), *(_MORE + VARINT[len(each)] + bytes(each) for each in others)])
+            return [bytes(_answered(each)) for each in event.apart()]
         return self._template(event).write_all(event)
 
     def write(self, event: Event) -> bytes | Large:
@@ -156,24 +156,27 @@ class _Single:
         body = b"".join(parts)
         return _ANSWERS + VARINT[len(body)] + body
 
-    def write_all(self, event: SeveralAnswered) -> bytes:
-        """The message for a step of this form of each of several sequences."""
+    def write_all(self, event: SeveralAnswered) -> list[bytes]:
+        """The messages for a step of this form of each of several sequences."""
         heads, arrays = self._outputs, list(event.outputs)
         if event.trace is not None:
             heads, arrays = [*heads, self._trace], [*arrays, event.trace]
         rows = [(head, x.tobytes(), x.nbytes // len(x)) for head, x in zip(heads, arrays, strict=True)]
         numbers = zip(event.handles.tolist(), event.steps.tolist(), event.checkpointed.tolist(), strict=True)
-        parts = list[bytes]()
+        messages = list[bytes]()
         for at, (handle, step, safe) in enumerate(numbers):
-            each = [_HANDLE, VARINT[handle], _FIRST_STEP, VARINT[step], _CHECKPOINTED, VARINT[safe]]
+            parts = [_HANDLE, VARINT[handle], _FIRST_STEP, VARINT[step], _CHECKPOINTED, VARINT[safe]]
             for head, data, size in rows:
-                each += (head, data[at * size : (at + 1) * size])
-            body = b"".join(each)
-            head = _ANSWERS + VARINT[len(body)]
-            if at:
-                parts += (_MORE, VARINT[len(head) + len(body)])
-            parts += (head, body)
-        return b"".join(parts)
+                parts += (head, data[at * size : (at + 1) * size])
+            body = b"".join(parts)
+            messages.append(_ANSWERS + VARINT[len(body)] + body)
+        return messages
+
+
+def _together(messages: Sequence[bytes]) -> bytes:
+    """One message of several."""
+    first, *others = messages
+    return b"".join([first, *(part for each in others for part in (_MORE, VARINT[len(each)], each))])
 
 
 def _numbers(event: Answered) -> list[bytes]:

@@ -222,8 +222,8 @@ class OipDialect:
         """Never called: all events are whole messages."""
         raise AssertionError(event)
 
-    def bundle(self, events: Sequence[Outgoing]) -> tuple[Message, int]:
+    def bundle(self, events: Sequence[Outgoing]) -> tuple[Sequence[Message], int]:
         """See Dialect."""
         answer = events[0]
         assert isinstance(answer, Whole)
-        return answer.message, 1
+        return (answer.message,), 1

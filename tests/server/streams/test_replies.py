@@ -101,13 +101,10 @@ def test_of_a_fleet_the_rows_that_failed_are_left_out_and_the_others_are_in_thei
     assert event.trace[:, 0].tolist() == [0, 2, 4]
 
 
-def test_steps_that_came_together_are_answered_each_by_itself_or_some_in_a_message_as_the_client_wants(
-    bench: Bench,
-) -> None:
+def test_steps_that_came_together_are_answered_together_as_far_as_messages_may_be_large(bench: Bench) -> None:
     handles, steps = np.array([3, 1, 4, 7]), np.array([10, 11, 12, 13])
-    for bundle, rows, answers in ((False, 4, 4), (True, 4, 1), (True, 30_000, 2)):
+    for rows, answers in ((4, 1), (30_000, 2)):
         bench.told.clear()
-        bench.group.form = Form(("y",), values=False, bundle=bundle)
         bench.group.trace = TracePlan((), 1, slice(None), wanted=True)
         bench.group.row_bytes = rows
         together = Together(bench, bench.group, handles, steps)  # type: ignore[arg-type]
@@ -119,8 +116,8 @@ def test_steps_that_came_together_are_answered_each_by_itself_or_some_in_a_messa
         assert sum(event.size for event in bench.told) == together.size
         told = list[tuple[int, int, float, float]]()
         for event in bench.told:
-            for one in event.apart() if isinstance(event, SeveralAnswered) else (event,):
-                assert isinstance(one, Answered)
+            assert isinstance(event, SeveralAnswered)
+            for one in event.apart():
                 assert one.outputs[0].shape == (1, 1)
                 assert one.trace is not None
                 told.append((one.handle, one.first_step, one.outputs[0].item(), one.trace.shape[0]))
@@ -136,5 +133,7 @@ def test_of_steps_that_came_together_those_that_fail_are_left_out_and_give_back_
     together.answered(Part(Take(block, 1, 1), 0, error=TidegateError("it cannot be computed")))
     together.answered(bench.part(block, 2, 1, 1))
     assert bench.failures == [1]
-    assert [event.handle for event in bench.told if isinstance(event, Answered)] == [3, 4]
+    (event,) = bench.told
+    assert isinstance(event, SeveralAnswered)
+    assert event.handles.tolist() == [3, 4]
     assert sum(event.size for event in bench.told) == together.size == 2 * (4 + 64)

@@ -17,7 +17,7 @@ from server.edge.dialect import Large
 from server.edge.native.responses import Writer, predicted
 from server.edge.pieces import Pieces
 from server.edge.prediction import Prediction
-from server.streams.events import Answered, FleetAnswered, Form, Opened
+from server.streams.events import Answered, FleetAnswered, Form, Opened, SeveralAnswered
 from stepgraph.rewriting.columns import Columns
 from tidegate import wire
 from tidegate.v1 import sequence_pb2 as pb
@@ -62,7 +62,7 @@ def test_each_answer_of_a_form_reads_as_what_protobuf_would_have_written(
     events = [answer(*given) for given in numbers]
     heard: list[pb.StreamResponse] = []
     while len(heard) < len(events):
-        message, count = writer.bundle(events[len(heard) :])
+        (message,), count = writer.bundle(events[len(heard) :])
         response = pb.StreamResponse.FromString(message)
         assert len(response.more) == count - 1
         heard += response.more
@@ -70,6 +70,26 @@ def test_each_answer_of_a_form_reads_as_what_protobuf_would_have_written(
         heard.insert(len(heard) - count + 1, response)
     assert heard == [by_protobuf(event) for event in events]
     assert not bundle or count == len(events)
+
+
+@pytest.mark.parametrize("bundle", [False, True], ids=["apart", "bundle"])
+@pytest.mark.parametrize("values", [False, True], ids=["bytes", "values"])
+@pytest.mark.parametrize("traced", [False, True], ids=["untraced", "traced"])
+def test_answers_to_steps_that_came_together_read_as_if_each_had_come_by_itself(
+    bundle: bool, values: bool, traced: bool
+) -> None:
+    random, form = np.random.default_rng(0), Form(("y", "z"), values, bundle)
+    outputs = [random.normal(size=(3, *row)).astype(np.float32) for row in ((4,), ())]
+    trace = random.normal(size=(3, 7)).astype(np.float32) if traced else None
+    handles = np.array([3, 1, 2**20])
+    event = SeveralAnswered(handles, handles + 2**40, form, outputs, trace, 300, handles)
+    messages, count = Writer(1).bundle([event, b"another"])
+    assert (len(messages), count) == (1 if bundle else 3, 1)
+    responses = [pb.StreamResponse.FromString(bytes(message)) for message in messages]
+    heard = [each for response in responses for each in (response, *response.more)]
+    for response in responses:
+        del response.more[:]
+    assert heard == [by_protobuf(each) for each in event.apart()]
 
 
 @pytest.mark.parametrize("rows", [2, 5_000], ids=["small", "large"])
@@ -82,7 +102,7 @@ def test_the_answer_to_a_chunk_or_fleet_and_a_prediction_read_as_what_protobuf_w
     y = (random.normal(size=(rows, 2, 3)) * 9).astype(dtype)
     outputs, trace = [y, y[:, 1, ::2]], random.normal(size=(rows, 14)).astype(np.float32)[:, 3:9]
     chunk = Answered(7, 9, form, outputs, trace, rows * 60, 8)
-    message, _ = Writer(1).bundle([chunk])
+    (message,), _ = Writer(1).bundle([chunk])
     assert isinstance(message, Pieces) == (rows > 2)
     assert pb.StreamResponse.FromString(bytes(message)) == by_protobuf(chunk)
     handles = np.arange(rows)
