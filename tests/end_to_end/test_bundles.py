@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import struct
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from tests.raw_stream import NO_TRACE, RawStream, bits, content, fleet, open_, reason, selection, steps
+from bench.attacks.frames import DATA, PREFACE, SETTINGS, call, frame
+from tests.raw_stream import NO_TRACE, PATIENCE, RawStream, bits, content, fleet, open_, reason, selection, steps
 from tidegate.v1 import sequence_pb2
 from tidegate.v1.sequence_pb2 import StreamRequest, StreamResponse
 
@@ -185,3 +188,21 @@ async def test_requests_that_come_together_are_answered_as_if_each_had_come_by_i
     told = [one[0] for _, alone in rounds for one in alone]
     assert told.count("answers") > 200
     assert told.count("failure") > 10
+
+
+async def test_hundreds_of_steps_in_one_frame_of_a_stream_that_goes_on_are_all_answered(server: RunningServer) -> None:
+    rows = np.random.default_rng(0).standard_normal((300, 3), dtype=np.float32)
+    requests = [open_(trace=NO_TRACE), *(steps(0, step, row) for step, row in enumerate(rows))]
+    messages = b"".join(struct.pack(">BI", 0, each.ByteSize()) + each.SerializeToString() for each in requests)
+    assert len(messages) < 2**14  # it is one frame
+    reader, writer = await asyncio.open_connection(*server.address.split(":"))
+    writer.write(PREFACE + frame(SETTINGS, 0, 0) + call(1) + frame(DATA, 0, 1, messages))
+    heard, answered = b"", 0
+    while answered < len(rows):
+        head = await asyncio.wait_for(reader.readexactly(9), PATIENCE)
+        payload = await reader.readexactly(int.from_bytes(head[:3]))
+        heard += payload if head[3] == DATA else b""
+        while len(heard) >= 5 and len(heard) >= (end := 5 + int.from_bytes(heard[1:5])):
+            answered += StreamResponse.FromString(heard[5:end]).HasField("answers")
+            heard = heard[end:]
+    writer.close()

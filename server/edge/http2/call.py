@@ -51,7 +51,6 @@ class Call:
         self._loop = connection.server.loop
         self._messages: list[tuple[Buffer, bool]] = []  # few enough, in a window of 64 KiB, to take the first of a list
         self._half_closed = self._asked = False  # the last has come; one is asked for that is not here
-        self.asks = False  # `take` is to be called although no message is here: see dialect.Call
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._large: LargeMessage | None = None  # that has begun to come
@@ -160,6 +159,11 @@ class Call:
         """Whether further messages are here."""
         return bool(self._messages)
 
+    @property
+    def asks(self) -> bool:
+        """See dialect.Call."""
+        return self._half_closed or self._large is not None or bool(self._stream.part)
+
     def send(self, message: Message) -> None:
         self._stream.send(message)
 
@@ -184,11 +188,13 @@ class Call:
             if not compression.knows(self._request.encoding):
                 self._trailing = (("grpc-accept-encoding", compression.ACCEPTED),)
                 await self.abort(_CODE.UNIMPLEMENTED, f"messages come as {self._request.encoding[:64]!r}")
-            answer = await self._begun_work()
+            handler = self._handler
+            work = handler.stream_stream or handler.stream_unary or handler.unary_stream or handler.unary_unary
+            answer = work(self if handler.request_streaming else await self._only_message(), self)
             if inspect.isasyncgen(answer):
                 async for message in answer:
                     await self.write(message)
-            elif self._handler.response_streaming:
+            elif handler.response_streaming:
                 await answer
             else:
                 self._send(await answer)
@@ -207,11 +213,6 @@ class Call:
                 self._end()
             else:
                 self._done.append(Unread(self.client, self._stream).end)
-
-    async def _begun_work(self) -> Any:  # noqa: ANN401 # a coroutine or an asynchronous generator
-        handler = self._handler
-        work = handler.stream_stream or handler.stream_unary or handler.unary_stream or handler.unary_unary
-        return work(self if handler.request_streaming else await self._only_message(), self)
 
     async def _only_message(self) -> Any:  # noqa: ANN401 # what the handler's deserialiser makes
         message = await self.read()
@@ -250,7 +251,6 @@ class Call:
     def large(self, size: int) -> None:
         """See Receiver."""
         self._large = LargeMessage(self.client, self._stream, size, partial(self._finish, _CODE.UNAVAILABLE))
-        self.asks = True
         if self._asked:
             self._large.ask()
         self.came()
@@ -258,7 +258,7 @@ class Call:
     def _end_large(self) -> None:
         if self._large is not None:
             self._large.end()
-            self._large, self.asks = None, self._half_closed
+            self._large = None
 
     def _decompressed(self, message: Buffer) -> bytes | None:
         """None until it is done, and then `came` is called."""
@@ -281,7 +281,7 @@ class Call:
 
     def half_closed(self) -> None:
         """See Receiver."""
-        self._half_closed = self.asks = True
+        self._half_closed = True
         self.client.hearing.append(self)
 
     def writable(self) -> None:
