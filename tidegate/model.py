@@ -1,7 +1,7 @@
 """What a server says about its models, as frozen values. They know the contract's messages and no call."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from math import inf
 from typing import Any
 
@@ -142,7 +142,7 @@ class Model:
     state_bytes: int
     sha256: str
     proof: Proof
-    metadata: Mapping[str, str]
+    metadata: Mapping[str, str] = field(repr=False)  # it may be long
     states: tuple[StateSpec, ...] = ()
     remarks: tuple[str, ...] = ()  # notes on anything unusual about how it is served
     window: Window | None = None  # None: a sequence goes on without end
