@@ -111,8 +111,8 @@ class Served(Protocol):
     def idle(self) -> bool:
         """Whether nothing is under way."""
 
-    def computing(self) -> bool:
-        """Whether answers are still to come that may share a message with the next one."""
+    def writes_later(self) -> bool:
+        """Whether an answer is written later in this turn, with others that may come; if not, while it is emitted."""
 
     def written(self, size: int) -> None:
         """An answer that counted so many bytes has left."""

@@ -229,7 +229,7 @@ class Exchange:
         self._outgoing = self._outgoing or deque()
         self._outgoing.append(message)
         if not self._reading:
-            (self._write if answer and not self._stream.computing() else self._write_later)()
+            (self._write_later if self._will_write or not answer or self._stream.writes_later() else self._write)()
 
     def _write_later(self) -> None:
         """Together with what else comes in this turn of the loop."""

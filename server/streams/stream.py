@@ -72,7 +72,7 @@ class Stream:
         self.handles = Handles(max_sequences)
         self._window = Window(self.handles, allowed, emit, caller.meter)
         self.written = self._window.written  # is called when an answer of so many bytes has left
-        self.computing = self._window.computing  # says whether further answers are to come
+        self.writes_later = self._window.computing  # with further answers, which may share a message
         aside = turns.line()  # for work that no further request waits for
         self._backlog = Backlog(self.handles, keeper, self._window, aside)
         self._moves = Moves(self.handles, keeper, self._window)

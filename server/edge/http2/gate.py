@@ -92,9 +92,11 @@ class TurnTime:
     def _go_on(self) -> None:
         self._have_time()
         self._begun = True
-        for _ in range(len(self._waiting)):
-            self._waiting.popleft()()
-            if self.left <= 0:
-                break
-        self._due = False
-        self._turn_later()
+        try:
+            for _ in range(len(self._waiting)):
+                self._waiting.popleft()()
+                if self.left <= 0:
+                    break
+        finally:
+            self._due = False
+            self._turn_later()

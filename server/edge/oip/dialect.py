@@ -95,9 +95,9 @@ class Visit:
         """Whether every request is answered, and every answer has left."""
         return not self._turns and not self._sent
 
-    def computing(self) -> bool:
-        """See Served."""
-        return bool(self._turns)
+    def writes_later(self) -> bool:
+        """See Served: an answer has left only after whoever gave it has set what is to be given back then."""
+        return True
 
     def written(self, size: int) -> None:
         """See Served: the first message of those that were sent has left."""

@@ -22,13 +22,13 @@ from server.edge.oip.requests import steps_of
 from server.errors import BadInput, Reason
 from stepgraph.rewriting.ports import Port
 from tests.running_server import RunningServer
-from tests.server.edge.oip.speaking import ROWS, connected, inputs, native, place, request, streaming, stub
+from tests.server.edge.oip.speaking import PATIENCE, ROWS, connected, inputs, native, place, request, streaming, stub
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tritonclient.grpc import InferenceServerClient
+    from tritonclient.grpc import InferenceServerClient, service_pb2
 
 HALF = len(ROWS) // 2
 LAST = len(ROWS) - 1
@@ -332,6 +332,39 @@ def test_a_start_after_its_client_is_gone_begins_anew(server: RunningServer, exp
             for at in range(3):
                 stream.send("lstm", ROWS[at : at + 1], **place("left", at, LAST))
                 assert stream.result().as_numpy("y")[0].tobytes() == expected[at].tobytes()
+
+
+def once(address: str, at: int, id_: int, **more: object) -> service_pb2.ModelStreamInferResponse:
+    """The answer to a request that is the only one of its stream, which its client half-closes at once."""
+    x = ROWS[at : at + 1]
+    tensor = {"name": "x", "datatype": "FP32", "shape": x.shape}
+    asked = request("lstm", [tensor], raw_input_contents=[x.tobytes()], parameters={"sequence_id": id_} | more)
+    with stub(address) as server:
+        (answer,) = server.ModelStreamInfer(iter([asked]), timeout=PATIENCE)
+    return answer
+
+
+def test_a_sequence_that_the_last_request_of_a_stream_ends_has_ended(server: RunningServer) -> None:
+    for id_ in range(400, 405):
+        assert not once(server.address, 0, id_, sequence_start=True).error_message
+        assert not once(server.address, 1, id_, sequence_end=True).error_message
+        assert "SEQUENCE_ENDED" in once(server.address, 2, id_).error_message
+
+
+def test_answers_of_a_stream_that_have_left_count_no_more_however_many_there_were(
+    start: Callable[..., RunningServer], lstm_only: Path
+) -> None:
+    x = np.zeros((1, 4_000, 3), np.float32)
+    asked = request("lstm", [{"name": "x", "datatype": "FP32", "shape": x.shape}], raw_input_contents=[x.tobytes()])
+    with stub(start(lstm_only, "--max-answer-mib", "1").ready().address) as client:
+        asking: queue.SimpleQueue[object] = queue.SimpleQueue()
+        call, size = client.ModelStreamInfer(iter(asking.get, None), timeout=PATIENCE), 0
+        while size < 2 * 2**20:
+            asking.put(asked)
+            answer = next(call)
+            assert not answer.error_message
+            size += sum(map(len, answer.infer_response.raw_output_contents))
+        asking.put(None)
 
 
 # Restarts -------------------------------------------------------------------------------------------------------------
