@@ -145,8 +145,9 @@ class InputLayout:
         return (limit - frame) // row
 
     def _arrays(self, values: Inputs) -> list[wire.Array]:
-        values = self._by_input(values)
-        if not isinstance(values, Mapping):
+        if not isinstance(values, np.ndarray):  # nearly always it is one
+            values = self._by_input(values)
+        if isinstance(values, np.ndarray) or not isinstance(values, Mapping):
             if self._single is None:
                 raise refused("WRONG_NAME", f"the model has the inputs {self._names()}: give an array for each name")
             return [self._single.array(values)]
