@@ -71,7 +71,7 @@ class _Input:
             raise refused("OUT_OF_RANGE" if fault.finite else "NOT_FINITE", fault.sentence)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # frozen it would take three times as long to make, for each step
 class Block:
     """Inputs that fit their model: one row, or the `rows` of many steps or sequences from number `first` on."""
 

@@ -21,7 +21,7 @@ MESSAGE_BYTES = 1792  # what Python and protobuf take for a message besides its 
 TOGETHER = 32  # steps that are put into one message
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # not frozen, as Block
 class _Kept:
     """A message with the steps from `first` to before `end`; `size` is what it counts in bytes.
 
