@@ -175,8 +175,10 @@ class _Single:
 
 def _together(messages: Sequence[bytes]) -> bytes:
     """One message of several."""
-    first, *others = messages
-    return b"".join([first, *(part for each in others for part in (_MORE, VARINT[len(each)], each))])
+    parts = [messages[0]]
+    for each in messages[1:]:
+        parts += (_MORE, VARINT[len(each)], each)
+    return b"".join(parts)
 
 
 def _numbers(event: Answered) -> list[bytes]:
