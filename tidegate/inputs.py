@@ -145,9 +145,8 @@ class InputLayout:
         return (limit - frame) // row
 
     def _arrays(self, values: Inputs) -> list[wire.Array]:
-        if not isinstance(values, np.ndarray):  # nearly always it is one
-            values = self._by_input(values)
-        if isinstance(values, np.ndarray) or not isinstance(values, Mapping):
+        # nearly always it is an array, which has no names to look for
+        if isinstance(values, np.ndarray) or not isinstance(values := self._by_input(values), Mapping):
             if self._single is None:
                 raise refused("WRONG_NAME", f"the model has the inputs {self._names()}: give an array for each name")
             return [self._single.array(values)]

@@ -58,7 +58,7 @@ class Exchange:
         # reading
         self._silent: asyncio.TimerHandle | None = None  # ends a stream without a message
         self._last_was_read = self._reading = False  # the end of the call; requests are being taken
-        self._stalled = self._queues = False  # no request is taken: see _stall; a turn will come
+        self._stalled = self._queues = False  # no request is taken: see _stall; `_go_on` is to be called
         self._company = Company(dialect.at_once)  # what came together, and is not taken yet
         # writing
         self._outgoing: deque[Outgoing] | tuple[()] = ()  # an empty deque takes 760 bytes
