@@ -11,8 +11,8 @@ from server.caller import Caller
 from server.durability.keeper import AnyKeeper
 from server.edge.admission import Admission
 from server.edge.callers import Peer, anybody, caller_of, trace_of
+from server.edge.exchanges.pace import Pace
 from server.edge.incoming import Incoming
-from server.edge.pace import Pace
 from server.edge.prediction import Predictor
 from server.edge.refusals import Refusals
 from server.errors import Reason, TidegateError

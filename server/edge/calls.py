@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from server.caller import Caller, Right
 from server.edge import pieces, status
 from server.edge.backend import Backend
-from server.edge.exchange import Exchange
+from server.edge.exchanges.exchange import Exchange
 from server.edge.fields import Buffer, parsed
 from server.streams.allowance import Allowance
 

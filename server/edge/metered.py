@@ -7,8 +7,8 @@ import asyncio
 from typing import Any
 
 from server.caller import Caller
-from server.edge.dialect import Call, Listener
-from server.edge.pump import Pump
+from server.edge.exchanges.dialect import Call, Listener
+from server.edge.exchanges.pump import Pump
 from server.meter import Meter
 
 

@@ -25,9 +25,9 @@ from server.durability.keeper import Keeper
 from server.durability.store_thread import StoreThread
 from server.edge.admission import Leaving
 from server.edge.callers import address_of
+from server.edge.exchanges.pace import Pace
 from server.edge.native.requests import reader
 from server.edge.native.service import exchange
-from server.edge.pace import Pace
 from server.edge.refusals import Refusals
 from server.errors import StoreFailed
 from server.meter import NO_LIMITS, Limits
@@ -46,7 +46,7 @@ from tidegate.v1 import sequence_pb2 as pb
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from server.edge.dialect import Listener
+    from server.edge.exchanges.dialect import Listener
 
 SOURCE = Path(__file__).parents[2] / "models" / MODEL / "1" / "model.onnx"
 STOLEN = "STOLEN"

@@ -18,7 +18,7 @@ from server.edge.pieces import Message, Pieces
 from tidegate.http2.frames import Code
 
 if TYPE_CHECKING:
-    from server.edge.dialect import Listener
+    from server.edge.exchanges.dialect import Listener
     from server.edge.fields import Buffer
     from server.edge.http2.connection import Connection
     from server.edge.http2.fields import Metadata, Request

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from server.edge.dialect import Bundle
+from server.edge.exchanges.dialect import Bundle
 from server.edge.fields import NOTHING, SMALL, Beside, Buffer, Cut, cut, parsed, split
 from server.errors import BadInput, OverLimit, Reason, Refusal, WrongState
 from server.runtime.input_check import Named

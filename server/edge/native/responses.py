@@ -10,7 +10,7 @@ import numpy as np
 
 from server.durability.pieces import pieces
 from server.edge import status
-from server.edge.dialect import Large, Outgoing
+from server.edge.exchanges.dialect import Large, Outgoing
 from server.edge.native import descriptions
 from server.edge.pieces import PIECE, Message, Numbers, Part, field, made_of
 from server.edge.prediction import Prediction

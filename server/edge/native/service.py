@@ -10,13 +10,13 @@ from server.caller import Caller
 from server.durability.keeper import AnyKeeper
 from server.edge import calls
 from server.edge.backend import Backend
-from server.edge.exchange import Exchange
+from server.edge.exchanges.exchange import Exchange
+from server.edge.exchanges.pace import Pace
 from server.edge.fields import Cut, cut
 from server.edge.metered import carried
 from server.edge.native import requests, responses
 from server.edge.native.descriptions import Descriptions
 from server.edge.native.dialect import NativeDialect
-from server.edge.pace import Pace
 from server.edge.pieces import Message
 from server.edge.refusals import Refusals
 from server.edge.transports import Transport

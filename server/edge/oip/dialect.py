@@ -12,7 +12,7 @@ from functools import partial
 from typing import Never, NoReturn
 
 from server.caller import Caller
-from server.edge.dialect import Outgoing, Whole
+from server.edge.exchanges.dialect import Outgoing, Whole
 from server.edge.oip import responses
 from server.edge.oip.inference import Inference, Prepared
 from server.edge.oip.requests import Asked, Rejected

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from server.caller import Caller, Right
 from server.edge import calls, status
 from server.edge.backend import Backend
-from server.edge.exchange import Exchange
+from server.edge.exchanges.exchange import Exchange
 from server.edge.fields import Cut, cut
 from server.edge.metered import carried
 from server.edge.oip import requests

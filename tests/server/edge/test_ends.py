@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from server.edge.exchange import Exchange
+from server.edge.exchanges.exchange import Exchange
 from server.streams.handles import Handles
 from server.streams.stream import Stream
 from tests.server.world import World

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.edge import fields
-from server.edge.dialect import Bundle
+from server.edge.exchanges.dialect import Bundle
 from server.edge.fields import Beside, Cut, check_fields, cut
 from server.edge.native import requests
 from server.edge.oip.requests import asked

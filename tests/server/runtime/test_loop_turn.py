@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from server.edge.exchanges.pace import Pace
 from server.edge.http2.gate import TurnTime
-from server.edge.pace import Pace
 from server.runtime import answers
 from server.runtime.answers import Answers
 from server.runtime.loop_turn import LoopTurn

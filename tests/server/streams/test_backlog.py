@@ -8,7 +8,7 @@ import grpc
 import numpy as np
 import pytest
 
-from server.edge import pace
+from server.edge.exchanges import pace
 from server.streams.stream import Stream
 from tests.server.world import World
 from tidegate.v1 import error_pb2

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from server.caller import Caller
-from server.edge.dialect import Bundle, Company
+from server.edge.exchanges.company import Company
+from server.edge.exchanges.dialect import Bundle
 from server.edge.native import requests
 from server.edge.native.dialect import NativeDialect
 from server.edge.native.requests import concerned, reader

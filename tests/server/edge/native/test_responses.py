@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.edge.dialect import Large
+from server.edge.exchanges.dialect import Large
 from server.edge.native.responses import Writer, predicted
 from server.edge.pieces import Pieces
 from server.edge.prediction import Prediction

@@ -26,7 +26,7 @@ from tidegate import wire
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from server.edge.dialect import Whole
+    from server.edge.exchanges.dialect import Whole
 
 CALLER, OTHER = Caller("ipv4:10.0.0.1"), Caller("ipv4:10.0.0.2")
 ANSWER = bytes(50_000)

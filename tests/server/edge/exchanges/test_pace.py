@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from server.edge.pace import Pace
+from server.edge.exchanges.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from server.durability import checkpointer
-from server.edge.dialect import Bundle
-from server.edge.exchange import Exchange
+from server.edge.exchanges.dialect import Bundle
+from server.edge.exchanges.exchange import Exchange
 from server.errors import TidegateError
 from server.streams.events import Answered, Form
 from tests.server.world import World

@@ -7,7 +7,7 @@ import asyncio
 import grpc
 import pytest
 
-from server.edge.pump import Pump
+from server.edge.exchanges.pump import Pump
 
 
 class Context:

@@ -5,7 +5,7 @@ from collections import deque
 from functools import partial
 from typing import Any, Protocol
 
-from server.edge.dialect import Listener
+from server.edge.exchanges.dialect import Listener
 from server.edge.pieces import Message
 
 

@@ -14,8 +14,9 @@ import grpc
 
 from server.durability.keeper import AnyKeeper
 from server.edge.admission import Leaving
-from server.edge.dialect import ANSWERS, Bundle, Call, Company, Dialect, Large, Outgoing, Request, Served
-from server.edge.pace import Pace
+from server.edge.exchanges.company import Company
+from server.edge.exchanges.dialect import ANSWERS, Bundle, Call, Dialect, Large, Outgoing, Request, Served
+from server.edge.exchanges.pace import Pace
 from server.errors import Silent, TidegateError
 from server.futures import settle
 from server.streams.allowance import Allowance
@@ -55,12 +56,11 @@ class Exchange:
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._stream = make(self._emit)
         self._stream.when_free(self._queue)
-        # reading
         self._silent: asyncio.TimerHandle | None = None  # ends a stream without a message
         self._last_was_read = self._reading = False  # the end of the call; requests are being taken
         self._stalled = self._queues = False  # no request is taken: see _stall; `_go_on` is to be called
         self._company = Company(dialect.at_once)  # what came together, and is not taken yet
-        # writing
+
         self._outgoing: deque[Outgoing] | tuple[()] = ()  # an empty deque takes 760 bytes
         self._unwritten = 0  # the bytes of those that carry no answer
         self._making: asyncio.Task[bytes] | None = None  # the next message, which is large
