@@ -2,7 +2,8 @@
 
 The engine has a thread of its own, so that the event loop does not wait for onnxruntime; everything else here runs in
 the event loop's thread. While a batch computes, the next one gathers. A batch that is known to take no longer than a
-hand-over costs is computed in the event loop.
+hand-over costs is computed in the event loop. With what is left of a chunk or fleet the engine goes on by itself, batch
+by batch, until something else has come.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from queue import SimpleQueue
 from time import perf_counter
@@ -19,13 +20,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from server import errors
-from server.errors import TidegateError
 from server.runtime.answers import Answers
+from server.runtime.computation import Computation
 from server.runtime.counters import Counters
 from server.runtime.loop_turn import LoopTurn
 from server.runtime.scheduler import MANY, Batch, Block, Part, Scheduler, reached
-from server.runtime.shares import Take
 from server.runtime.slots import SlotTable
 from stepgraph.errors import StepFailed
 from stepgraph.running.result import Result
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from stepgraph.running.engine import Engine
 
 log = logging.getLogger(__name__)
+
+_AHEAD = 16  # batches that the engine goes on with before it tells of them: their results take memory
 
 
 class Batcher:
@@ -67,10 +68,12 @@ class Batcher:
             capacity, engine.largest, lambda rows: max(1, int(patience / max(engine.seconds(rows), 1e-6)))
         )
         self._latest = MANY  # the slot of the block that came last
+        self._computation = Computation(engine, slots, counters)
         self._work: SimpleQueue[Batch | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
         self._loop: asyncio.AbstractEventLoop
         self._busy = False  # a batch is with the engine, or about to be chosen
+        self._wanted = False  # something else has come, so that the engine is to tell of what it has computed
         self._pauses: list[Callable[[], None]] = []  # what waits for the engine to stand still
         self._rounds = 0  # the most steps that a sequence may have taken so far
         self._due = sys.maxsize  # the round at which `_remind` is called
@@ -83,6 +86,7 @@ class Batcher:
 
     def stop(self) -> None:
         """Lets the engine finish its batch and ends the thread. What waits is not run."""
+        self._wanted = True
         self._work.put(None)
         self._thread.join()
 
@@ -92,7 +96,9 @@ class Batcher:
         block.came = perf_counter()
         if self._scheduler.add(block):
             self._announce([block])
-        elif not self._busy:
+        elif self._busy:
+            self._wanted |= not block.waits_for
+        else:
             self._busy = True
             if alone:
                 self._dispatch()
@@ -133,6 +139,7 @@ class Batcher:
     def pause(self, call: Callable[[], None]) -> None:
         """Calls between two batches: every row then holds the state after as many steps as its count says."""
         if self._busy:
+            self._wanted = True
             self._pauses.append(call)
         else:
             call()
@@ -161,8 +168,9 @@ class Batcher:
         if batch is not None:
             self._count(batch.steps)
             self._note_waiting(batch)
-        if batch is None or self._engine.seconds(batch.rows) * batch.steps <= self._on_the_spot:
+        if batch is None or self._engine.seconds(batch.rows) * batch.length <= self._on_the_spot:
             return batch
+        self._wanted = False
         self._work.put(batch)
         return None
 
@@ -171,7 +179,7 @@ class Batcher:
         self._counters.waiting.add_all([now - take.block.came for take in batch.takes if not take.block.done])
 
     def _compute_here(self, batch: Batch) -> None:
-        parts = self._turn.counted(self._compute, batch)
+        parts = self._turn.counted(self._computation.of, batch)
         self._settle(batch, parts, partial(self._dispatch_after, batch))
 
     def _dispatch_after(self, batch: Batch) -> None:
@@ -182,14 +190,31 @@ class Batcher:
 
     def _serve(self) -> None:
         for batch in iter(self._work.get, None):
-            self._loop.call_soon_threadsafe(self._deliver, batch, self._compute(batch))
+            self._loop.call_soon_threadsafe(self._deliver, *self._computed(batch, self._due - self._rounds))
             del batch  # it is not kept while the next one is waited for
 
-    def _deliver(self, batch: Batch, parts: list[Part]) -> None:
+    def _computed(self, batch: Batch, rounds: int) -> tuple[Batch, list[Part], int]:
+        """The last batch that was computed, the results of all, and the steps of those after the first.
+
+        A change of threads takes as long as several rows. `rounds`: steps until a reminder is due.
+        """
+        parts, steps = self._computation.of(batch), 0
+        for _ in range(_AHEAD):
+            if self._wanted or steps >= rounds or any(part.error is not None for part in parts):
+                break
+            if (further := batch.further()) is None:
+                break
+            batch = further
+            steps += batch.steps
+            parts += self._computation.of(batch)
+        return batch, parts, steps
+
+    def _deliver(self, batch: Batch, parts: list[Part], further: int) -> None:
         """Gives the engine its next batch before the answers go out, if those of the batch before have.
 
         A mark goes out between two batches: at that moment the state is the one after the steps before it.
         """
+        self._count(further)
         if self._answers or any(part.error is not None for part in parts):
             self._settle(batch, parts, self._dispatch)
         elif marks := self._scheduler.finish(batch):
@@ -213,57 +238,6 @@ class Batcher:
         if parts := [reached(mark) for mark in marks]:
             self._answers.put(parts)
 
-    def _compute(self, batch: Batch) -> list[Part]:
-        """Runs in the engine's thread, or in the event loop's."""
-        try:
-            return list(self._together(batch))
-        except StepFailed:
-            rows = [
-                Take(take.block, row, 1) for take in batch.takes for row in range(take.first, take.first + take.rows)
-            ]
-            return [part for row in rows for part in self._row(row, batch.steps)]
-        except Exception:
-            log.exception("the engine failed")
-            failure = TidegateError("the server failed to compute this step; its log has the details")
-            return [Part(take, take.block.done, error=failure) for take in batch.takes]
-
-    def _together(self, batch: Batch) -> Iterator[Part]:
-        """The whole batch in one run."""
-        takes, blocks = batch.takes, [take.block for take in batch.takes]
-        if batch.whole:
-            slots = _join([block.slots for block in blocks], 0)
-            inputs = {name: _join([block.inputs[name] for block in blocks], 1) for name in blocks[0].inputs}
-        else:
-            slots = _join([_slots(take) for take in takes], 0)
-            inputs = {name: _join([_cut(take, name, batch.steps) for take in takes], 1) for name in blocks[0].inputs}
-        trace = True in [block.trace for block in blocks]
-        result = self._run(slots, inputs, trace, batch.steps)
-        start = 0
-        for take in batch.takes:
-            yield Part(take, take.block.done if take.block.steps > 1 else 0, batch.steps, result, start)
-            start += take.rows
-
-    def _row(self, take: Take, steps: int) -> Iterator[Part]:
-        """One row, step by step, to find out which of them cannot be computed."""
-        chunk = take.block.steps > 1
-        slots = take.block.slots[take.first : take.first + 1]
-        for step in range(take.block.done, take.block.done + steps) if chunk else [0]:
-            inputs = {name: x[step : step + 1, take.first : take.first + 1] for name, x in take.block.inputs.items()}
-            try:
-                result = self._run(slots, inputs, take.block.trace, 1)
-            except StepFailed as error:
-                yield Part(take, step, error=errors.StepFailed(str(error)))
-                return
-            yield Part(take, step, 1, result)
-
-    def _run(self, slots: np.ndarray, inputs: Mapping[str, np.ndarray], trace: bool, steps: int) -> Result:
-        began = perf_counter()
-        run = self._engine.run_once if steps == 1 else self._engine.run
-        result = run(inputs, self._slots.gather(slots), trace)
-        self._slots.scatter(slots, result.state, steps)
-        self._counters.ran(len(slots), steps, perf_counter() - began)
-        return result
-
 
 def _tell(call: Callable[..., None], *given: object) -> None:
     """Calls a function; an exception is logged, and the loop goes on."""
@@ -271,24 +245,6 @@ def _tell(call: Callable[..., None], *given: object) -> None:
         call(*given)
     except Exception:
         log.exception("what waited for a step failed")
-
-
-def _slots(take: Take) -> np.ndarray:
-    slots = take.block.slots
-    return slots if len(slots) == 1 else slots[take.first : take.first + take.rows]
-
-
-def _cut(take: Take, name: str, steps: int) -> np.ndarray:
-    """An input of a take, [steps, rows, ...row]."""
-    block = take.block
-    x = block.inputs[name]
-    if len(block.slots) > 1:
-        return x[:, take.first : take.first + take.rows]
-    return x if len(x) == steps else x[block.done : block.done + steps]
-
-
-def _join(arrays: list[np.ndarray], axis: int) -> np.ndarray:
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis)
 
 
 def _truncate(part: Part) -> None:

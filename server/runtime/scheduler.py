@@ -9,9 +9,9 @@ Where more is ready than a batch takes, `shares` divides it between the accounts
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -112,6 +112,28 @@ class Batch:
     steps: int
     rows: int
     whole: bool  # no block has steps or rows besides these
+    beyond: int = 0  # steps of its chunks, or rows of its fleet, that would come next if nothing else does
+
+    @property
+    def length(self) -> float:
+        """How many times as long as one step of its rows it takes, with what is beyond."""
+        return self.steps + (self.beyond / self.rows if self.takes[0].block.slot == MANY else self.beyond)
+
+    def further(self) -> Self | None:
+        """The batch after this one, which has run, as `next` would give it while nothing else has come.
+
+        None: the scheduler has to be asked. Only the last of such batches is handed to `finish`.
+        """
+        if not self.beyond or any(take.block.dropped for take in self.takes):
+            return None
+        block = self.takes[0].block
+        steps = min(self.steps, self.beyond)
+        for take in self.takes:
+            take.block.done += take.rows * self.steps
+        if block.slot != MANY:
+            return replace(self, steps=steps, beyond=self.beyond - steps)
+        rows = min(self.rows, self.beyond)
+        return replace(self, takes=(Take(block, block.done, rows),), rows=rows, beyond=self.beyond - rows)
 
 
 class Scheduler:
@@ -163,7 +185,14 @@ class Scheduler:
                 steps, whole = min(steps, block.left), False
             else:
                 steps, whole = 1, whole and take.rows == len(block.slots)
-        return Batch(takes, min(steps, self._longest(rows)) if steps > 1 else 1, rows, whole)
+        left, steps = steps, min(steps, self._longest(rows)) if steps > 1 else 1
+        beyond = 0
+        if not whole and self._ready.calm:
+            if left > 1:
+                beyond = left - steps
+            elif len(takes) == 1 and takes[0].block.slot == MANY:
+                beyond = takes[0].block.left - rows
+        return Batch(takes, steps, rows, whole, beyond)
 
     def finish(self, batch: Batch) -> list[Block]:
         """Notes that a batch has run. Returns the marks that are done thereby."""

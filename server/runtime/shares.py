@@ -91,6 +91,11 @@ class Shares:
         self._busy: dict[Line, None] = {}  # those that have something ready
         self._rest = 0  # batches for which those with much get a few rows at a time
 
+    @property
+    def calm(self) -> bool:
+        """Whether nothing is ready, and no account came lately that had little."""
+        return not self._busy and not self._rest
+
     def put(self, block: Block) -> None:
         """A block is ready."""
         line = self._lines.get(block.account)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from server.runtime.loop_turn import LoopTurn
 from server.runtime.scheduler import Block
 from server.runtime.served_model import ServedModel
 from server.settings import Settings
+from stepgraph.errors import StepFailed
 from stepgraph.loading import load
 from tests.running_server import ROOT
 from tests.shelf import MODEL
@@ -21,7 +23,8 @@ from tests.shelf import MODEL
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from server.runtime.scheduler import Part
+    from server.runtime.scheduler import Batch, Part
+    from stepgraph.running.result import Result
 
 FILE = Path(ROOT, "models", MODEL, "1", "model.onnx")
 ROWS = np.random.default_rng(3).normal(size=(40, 3)).astype(np.float32)
@@ -121,3 +124,115 @@ async def test_a_mark_is_reached_after_the_answers_before_it_and_no_later_step_o
     for n in range(6):
         assert told.index(f"step of {n}") < told.index(f"mark of {n}")
     assert len(told) == 12
+
+
+class Halting:
+    """Stands in for the engine's way to compute one step: halts in the step of this number until told to go on."""
+
+    def __init__(self, model: ServedModel, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+        self._run, self._left = model.loaded.engine.run_once, number
+        self.halted, self.go_on = threading.Event(), threading.Event()
+        monkeypatch.setattr(model.loaded.engine, "run_once", self._run_once)
+
+    def _run_once(self, *given: Any) -> Result:  # noqa: ANN401 - what the engine is given
+        self._left -= 1
+        if not self._left:
+            self.halted.set()
+            assert self.go_on.wait(120)
+        return self._run(*given)
+
+    async def reached(self) -> None:
+        assert await asyncio.to_thread(self.halted.wait, 120)
+
+
+@pytest.fixture
+async def impatient() -> AsyncIterator[ServedModel]:
+    """Its batches are of one step each."""
+    model = ServedModel(MODEL, 1, load(FILE, 8, 1e-3), Settings(max_sequences=8, spot_us=0.0, patience_ms=1e-6))
+    model.start()
+    yield model
+    model.stop()
+
+
+async def test_the_engine_goes_on_with_a_chunk_and_tells_of_many_batches_at_once(
+    impatient: ServedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, deliver = list[int](), impatient.batcher._deliver
+
+    def note(batch: Batch, parts: list[Part], further: int) -> None:
+        told.append(len(parts))
+        deliver(batch, parts, further)
+
+    monkeypatch.setattr(impatient.batcher, "_deliver", note)
+    sink = Sink()
+    submit(impatient, impatient.slots.reserve(1), 20, sink)
+    await hears(sink)
+    assert sink.steps == sum(told) == 20
+    assert told == [20]
+
+
+async def test_who_comes_while_the_engine_goes_on_with_a_chunk_is_computed_after_the_batch_that_runs(
+    impatient: ServedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, chunk, newcomer = Halting(impatient, monkeypatch, 5), Sink(), Sink()
+    one, other = impatient.slots.reserve(1), impatient.slots.reserve(1)
+    submit(impatient, one, 30, chunk)
+    await engine.reached()
+    submit(impatient, other, 1, newcomer)
+    engine.go_on.set()
+    await hears(newcomer)
+    assert chunk.steps <= 6
+    while chunk.steps < 30:
+        chunk.heard.clear()
+        await hears(chunk)
+
+
+async def test_a_pause_comes_after_the_batch_that_runs_while_the_engine_goes_on_with_a_chunk(
+    impatient: ServedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, chunk, slot = Halting(impatient, monkeypatch, 5), Sink(), impatient.slots.reserve(1)
+    submit(impatient, slot, 30, chunk)
+    await engine.reached()
+    done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    impatient.batcher.pause(lambda: done.set_result(impatient.slots.done.item(slot.item())))
+    engine.go_on.set()
+    async with asyncio.timeout(120):
+        assert await done == 5
+
+
+async def test_a_reminder_comes_in_time_while_the_engine_goes_on_with_a_chunk(impatient: ServedModel) -> None:
+    chunk, slot = Sink(), impatient.slots.reserve(1)
+    done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    impatient.batcher.remind(7, lambda: done.set_result(impatient.slots.done.item(slot.item())))
+    submit(impatient, slot, 30, chunk)
+    async with asyncio.timeout(120):
+        assert await done <= 8
+
+
+async def test_a_chunk_fails_at_the_step_that_cannot_be_computed_although_the_engine_went_on_by_itself(
+    impatient: ServedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, left = impatient.loaded.engine.run_once, iter(range(30))
+
+    def fails(*given: Any) -> Result:  # noqa: ANN401 - what the engine is given
+        if next(left) >= 9:
+            raise StepFailed("the tenth")
+        return run(*given)
+
+    parts: list[Part] = []
+
+    class Listener(Sink):
+        def answered(self, part: Part) -> None:
+            parts.append(part)
+            super().answered(part)
+
+    monkeypatch.setattr(impatient.loaded.engine, "run_once", fails)
+    sink = Listener()
+    slot = impatient.slots.reserve(1)
+    submit(impatient, slot, 30, sink)
+    while not parts or parts[-1].error is None:
+        sink.heard.clear()
+        await hears(sink)
+    assert [(part.step, part.steps) for part in parts] == [*((n, 1) for n in range(9)), (9, 0)]
+    assert impatient.slots.done.item(slot.item()) == 9
+    assert impatient.batcher.is_free(slot)

@@ -54,16 +54,17 @@ class Run:
             self._reach(new)
         return new
 
-    def run(self, between: list[tuple[list[int], int]] | None = None) -> Batch | None:
-        """One batch; some blocks may come while it runs."""
+    def run(self, between: list[tuple[list[int], int]] | None = None, on: int = 0) -> Batch | None:
+        """One batch, and up to `on` that follow without the scheduler; some blocks may come while the last one runs."""
         batch = self.scheduler.next()
         if batch is None:
             return None
-        self._check(batch)
+        self._ran(batch)
+        while on and (further := batch.further()) is not None:
+            batch, on = further, on - 1
+            self._ran(batch)
         for slots, steps in between or ():
             self.add(slots, steps)
-        for slot, number, step in self._steps(batch):
-            self.taken.setdefault(slot, []).append((number, step))
         for mark in self.scheduler.finish(batch):
             self._reach(mark)
         return batch
@@ -82,11 +83,11 @@ class Run:
         else:
             pytest.fail("more batches than there are steps")
         for slot, promised in self.promised.items():
-            assert self.taken.get(slot, []) == [each for each in promised if self._ran(slot, each)]
+            assert self.taken.get(slot, []) == [each for each in promised if self._had_to_run(slot, each)]
             assert all(each in self.taken[slot] for each in promised if each[0] not in self.dropped)
         assert sorted(self.reached) == sorted(set(self.marks) - self.dropped)
 
-    def _ran(self, slot: int, each: tuple[int, int]) -> bool:
+    def _had_to_run(self, slot: int, each: tuple[int, int]) -> bool:
         return each[0] not in self.dropped or each in self.taken.get(slot, [])
 
     def _steps(self, batch: Batch) -> list[tuple[int, int, int]]:
@@ -97,6 +98,11 @@ class Run:
             for slot in take.block.slots[take.first : take.first + take.rows].tolist()
             for step in range(batch.steps)
         ]
+
+    def _ran(self, batch: Batch) -> None:
+        self._check(batch)
+        for slot, number, step in self._steps(batch):
+            self.taken.setdefault(slot, []).append((number, step))
 
     def _check(self, batch: Batch) -> None:
         slots = [s for take in batch.takes for s in take.block.slots[take.first : take.first + take.rows].tolist()]
@@ -122,16 +128,16 @@ moves = st.lists(st.one_of(blocks, st.just("run"), st.integers(0, 30)), max_size
 
 
 @settings(max_examples=300)
-@given(moves, st.integers(1, 10), st.integers(1, 5), st.lists(blocks, max_size=2))
+@given(moves, st.integers(1, 10), st.integers(1, 5), st.lists(blocks, max_size=2), st.integers(0, 3))
 def test_every_step_runs_once_in_order_and_never_beside_another_of_its_sequence(
-    moves: list[object], largest: int, longest: int, between: list[tuple[list[int], int]]
+    moves: list[object], largest: int, longest: int, between: list[tuple[list[int], int]], on: int
 ) -> None:
     run = Run(largest, longest)
     for move in moves:
         if isinstance(move, tuple):
             run.add(*move)
         elif move == "run":
-            run.run(between)
+            run.run(between, on)
         elif isinstance(move, int) and move < len(run.blocks) and run.blocks[move].steps:
             run.drop(move)
     run.finish()
@@ -204,6 +210,32 @@ def test_a_fleet_larger_than_a_batch_takes_several() -> None:
     run.add(list(range(8)), 1)
     assert [run.run().rows for _ in range(3)] == [3, 3, 2]
     run.finish()
+
+
+def test_only_what_is_alone_goes_on_without_the_scheduler() -> None:
+    run = Run(largest=3, longest=2)
+    run.add([0], 5)
+    batch = run.run(on=9)
+    assert batch is not None
+    assert len(run.taken[0]) == 5, "a chunk"
+    run.add([1, 2, 3, 4, 5], 1)
+    run.run(on=9)
+    assert all(len(run.taken[slot]) == 1 for slot in (1, 2, 3, 4, 5)), "a fleet"
+    run.add([6], 5)
+    run.add([7], 1)
+    batch = run.run(on=9)
+    assert batch is not None
+    assert len(run.taken[6]) == len(run.taken[7]) == 1, "a chunk with a step beside it"
+    run.finish()
+
+
+def test_a_chunk_that_is_dropped_does_not_go_on() -> None:
+    run = Run(largest=3, longest=2)
+    run.add([0], 5)
+    batch = run.scheduler.next()
+    assert batch is not None
+    run.drop(0)
+    assert batch.further() is None
 
 
 def test_a_mark_with_nothing_before_it_is_done_at_once() -> None:
