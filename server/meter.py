@@ -51,30 +51,45 @@ EVERYBODY = Meter()  # of work that is no single account's
 class Places:
     """So many at a time, so many of them of one, and the last eighth for those that have few.
 
+    The first few of each are taken from all, what goes beyond them from the other seven eighths alone: so who gives
+    some back can take them again, however many others have taken few meanwhile.
+
     Args:
         most: of all.
         of_one: the most of one account or address; where one may have all, none are kept for others.
+        bounded: whether one may have no more than that, or is bounded elsewhere.
     """
 
-    def __init__(self, most: int, of_one: int) -> None:
+    def __init__(self, most: int, of_one: int, *, bounded: bool = True) -> None:
         self.most = most
-        self.of_one = of_one
+        self.of_one = of_one if bounded else most
         self.count = 0
         self.of = Counter[str]()
-        self._kept = max(0, min(most - of_one, most // 8))
+        kept = max(0, min(most - of_one, most // 8))
         self._few = max(1, most // 128)
+        self._most_beyond = most - kept - self._few if kept else most
+        self._beyond = 0  # what all have together beyond their first few
 
-    def take(self, account: str) -> bool:
-        """Takes one; False: there is none for it."""
+    def room(self, account: str) -> int:
+        """How many more it may take."""
         own = self.of[account]
-        if own >= self.of_one or self.count >= self.most - (self._kept if own >= self._few else 0):
+        allowed = max(0, self._few - own) + self._most_beyond - self._beyond
+        return max(0, min(self.of_one - own, self.most - self.count, allowed))
+
+    def take(self, account: str, count: int = 1) -> bool:
+        """Takes so many; False: there are not as many for it, and none is taken."""
+        if self.room(account) < count:
             return False
-        self.count += 1
-        self.of[account] += 1
+        self._change(account, count)
         return True
 
-    def give_back(self, account: str) -> None:
-        self.count -= 1
-        self.of[account] -= 1
-        if not self.of[account]:
+    def give_back(self, account: str, count: int = 1) -> None:
+        self._change(account, -count)
+
+    def _change(self, account: str, by: int) -> None:
+        before = self.of[account]
+        self.of[account] = after = before + by
+        self.count += by
+        self._beyond += max(0, after - self._few) - max(0, before - self._few)
+        if not after:
             del self.of[account]

@@ -116,7 +116,11 @@ class Settings:
     max_answer_mib: float = option(32.0, "MIB", "the most that answers to Predict of one address take at a time")
     max_per_owner: int = option(57_344, "COUNT", "the most open sequences of one owner; 0 is no limit", 0)
     max_per_address: int = option(
-        57_344, "COUNT", "the most sequences that one address has open, or resumes; 0 is no limit", 0
+        57_344,
+        "COUNT",
+        "the most sequences that one address has open, or resumes; 0 is no limit. Where it is less than "
+        "--max-sequences, the last eighth of these is for who has few",
+        0,
     )
     # what survives
     store: str = option(

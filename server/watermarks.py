@@ -160,6 +160,11 @@ class Watermarks:
         slots = slots[self.written[slots] == done[slots]]
         return _sorted(slots, self.seen)
 
+    def resting(self, slots: np.ndarray, done: np.ndarray) -> np.ndarray:
+        """Those of these slots whose last state is written; the longest without a step first."""
+        slots = slots[self.held[slots] & ~self.fresh[slots] & (self.written[slots] == done[slots])]
+        return _sorted(slots, self.seen)
+
 
 def _sorted(slots: np.ndarray, by: np.ndarray) -> np.ndarray:
     in_order: np.ndarray = slots[np.argsort(by[slots], kind="stable")]

@@ -49,4 +49,5 @@ class Shelf:
         """Nobody has a place here."""
         for model in self.models.values():
             assert not model.in_use, f"{model.slots.in_use} slots are taken, {model.asleep} sleep"
+            assert not model.slots._numbers, "an account counts for a slot that nobody has"
             assert not model.watermarks.held.any()

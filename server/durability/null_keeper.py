@@ -112,7 +112,7 @@ class NullKeeper:
     def settle(self, restored: Sequence[object], slots: np.ndarray) -> list[ServedSequence]:
         return []
 
-    def make_room(self, model: ServedModel, wanted: int) -> Work:
+    def make_room(self, model: ServedModel, wanted: int, account: str) -> Work:
         yield from ()
 
     def wake(self, sequences: Sequence[ServedSequence], then: Callable[[TidegateError | None], None]) -> None:

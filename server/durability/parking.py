@@ -10,10 +10,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
+from secrets import randbelow
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from server.caller import account_of
 from server.durability import checkpoint
 from server.durability.checkpoint import Found
 from server.durability.pieces import in_turns, pieces
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from server.runtime.served_model import ServedModel
 
 _MOST = 64  # sequences that are parked, or put back, before others get their turn
+_ENOUGH = 4_096  # slots of an account among which one is looked for that may sleep instead of another
 
 _Kept = dict[ServedSequence, Found | store.Reason]  # what a store has of some, or why that is nothing
 
@@ -50,20 +54,38 @@ class Parking:
         for model in self._registry.models():
             await in_turns(self._fall_asleep(model, lambda: True))
 
-    def make_room(self, model: ServedModel, wanted: int) -> Work:
-        """Puts idle sequences to sleep, the longest idle first, until `wanted` slots are free or none is idle."""
-        if model.slots.free < wanted:
-            yield from self._fall_asleep(model, lambda: model.slots.free < wanted)
+    def make_room(self, model: ServedModel, wanted: int, account: str) -> Work:
+        """Puts idle sequences to sleep, the longest idle first, until `wanted` slots are free for an account."""
+        if model.slots.room(account) < wanted:
+            yield from self._fall_asleep(model, lambda: model.slots.room(account) < wanted)
+
+    def _make_way(self, model: ServedModel, wanted: int, account: str) -> Work:
+        """Likewise for sequences that wake up. Where that is not enough, others of their account sleep in their place.
+
+        They are among those that have taken no step for longest, and nothing of them is under way. So who wakes up is
+        not refused for what others have taken.
+        """
+        yield from self.make_room(model, wanted, account)
+        if (lacking := wanted - model.slots.room(account)) > 0:
+            slots = model.slots.of(account)
+            if len(slots) > (enough := 4 * lacking + _ENOUGH):  # to look at all takes a millisecond
+                slots = slots[(randbelow(len(slots)) + np.arange(enough)) % len(slots)]
+            resting = model.watermarks.resting(slots, model.slots.done)
+            yield from self._put_to_sleep(model, resting, inf, lambda: model.slots.room(account) < wanted)
 
     def _fall_asleep(self, model: ServedModel, more: Callable[[], bool]) -> Work:
         """Puts to sleep what is idle now and still is at its turn, as long as `more` says so."""
-        since, watermarks = self._registry.monotonic() - self._patience, model.watermarks
-        for at, slot in enumerate(watermarks.idle(model.slots.done, since).tolist(), 1):
+        since = self._registry.monotonic() - self._patience
+        return self._put_to_sleep(model, model.watermarks.idle(model.slots.done, since), since, more)
+
+    def _put_to_sleep(self, model: ServedModel, slots: np.ndarray, since: float, more: Callable[[], bool]) -> Work:
+        watermarks = model.watermarks
+        for at, slot in enumerate(slots.tolist(), 1):
             if not more():
                 return
             sequence = self._registry.at(model).get(slot)
-            idle = watermarks.seen.item(slot) <= since and watermarks.written.item(slot) == model.slots.done.item(slot)
-            if idle and sequence is not None and sequence.holder is not None and sequence.holder.let_sleep(sequence):
+            rests = watermarks.seen.item(slot) <= since and watermarks.written.item(slot) == model.slots.done.item(slot)
+            if rests and sequence is not None and sequence.holder is not None and sequence.holder.let_sleep(sequence):
                 self._registry.sleep(sequence)
             if at % _MOST == 0:
                 yield
@@ -108,8 +130,9 @@ class Parking:
         called, self._called = self._called, []
         now = self._registry.clock()
         kept = await self._store.ask_soon(lambda s: _woken(s, called, now))
-        for model, count in Counter(sequence.model for sequence in called).items():
-            await in_turns(self.make_room(model, count))  # for all at once: it looks at every slot
+        wanted = Counter((sequence.model, account_of(sequence.owner)) for sequence in called)
+        for (model, account), count in wanted.items():
+            await in_turns(self._make_way(model, count, account))  # for all at once: it looks at every slot
         return kept
 
     def _return(self, sequence: ServedSequence, found: Found) -> None:
@@ -117,10 +140,10 @@ class Parking:
         if kept is None or kept.step != sequence.steps:  # the newest is damaged: its client can go back further
             self._registry.lose([sequence], Reason.DRAINING, "sequence '{}' has to be resumed")
             return
-        model = sequence.model
-        for _ in self.make_room(model, 1):
+        model, account = sequence.model, account_of(sequence.owner)
+        for _ in self._make_way(model, 1, account):
             pass
-        slots = model.slots.reserve(1)
+        slots = model.slots.reserve(1, account)
         row = model.graph.initial if kept.state is None else kept.state
         model.slots.restore(slots, row[np.newaxis], np.array([kept.step]))
         self._registry.wake(sequence, slots.item(), kept.step, later=found.later)

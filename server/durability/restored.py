@@ -44,17 +44,17 @@ class Restored:
 class ResumeRequest:
     """Sequences that one client asks to resume, each with how many answers it has.
 
-    `admit` is called first, with their model and how many slots they need beside those that they have here, and raises
-    a Refusal if there is no place for them. Then those that are open here on another stream leave it. `then` is called
-    with all of them, to put their states into slots and call `settle`, or with why not. Nothing is done once `wanted`
-    says that the client is gone.
+    `admit` is called first, with their model, how many slots they need beside those that they have here, and whose
+    account they are, and raises a Refusal if there is no place for them. Then those that are open here on another
+    stream leave it. `then` is called with all of them, to put their states into slots and call `settle`, or with why
+    not. Nothing is done once `wanted` says that the client is gone.
     """
 
     caller: Caller
     ids: list[str]
     token: str
     answered: list[int]
-    admit: Callable[[ServedModel, int], None]
+    admit: Callable[[ServedModel, int, str], None]
     then: Callable[[list[Restored] | TidegateError], None]
     wanted: Callable[[], bool]
     exact: bool = False  # only from the last step that each has taken: their client cannot send inputs again

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from server.access.guesses import Guesses
+from server.caller import account_of
 from server.durability.limits import PORTION, Limits, Lookups
 from server.durability.loss_errors import gone
 from server.durability.outbox import Outbox
@@ -204,9 +205,10 @@ class Takeovers:
             self._limits.expect(sequences)
             here = self._registry.those_here([sequence.id for sequence in sequences])
             theirs += sum(sequence.slot >= 0 and sequence.model is model for sequence in here)
-        await in_turns(self._parking.make_room(model, len(restored) - theirs))
+        account = account_of(restored[0].sequence.owner)
+        await in_turns(self._parking.make_room(model, len(restored) - theirs, account))
         request.check()
-        request.admit(model, len(restored) - theirs)
+        request.admit(model, len(restored) - theirs, account)
 
     async def _give_way(self, ids: Sequence[str], fences: Sequence[int]) -> None:
         """Removes them from streams that have them under an older fence. Raises SequenceGone: a fence here is newer."""

@@ -34,7 +34,7 @@ class ServedModel:
         self.loaded = loaded
         self.graph = loaded.graph
         self.check = InputCheck(loaded.graph.inputs)
-        self.slots = SlotTable(loaded.graph.initial, settings.max_sequences)
+        self.slots = SlotTable(loaded.graph.initial, settings.max_sequences, settings.max_per_address)
         self.watermarks = Watermarks(settings.max_sequences)  # for the rooms above
         self.observer: Observer | None = None  # is called with all results
         self.asleep = 0  # open sequences without a slot

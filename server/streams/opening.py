@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from server.caller import Caller, Right
+from server.caller import Caller, Right, account_of
 from server.durability.restored import ResumeRequest
 from server.durability.sequence import Cohort, Holder, Identity, ServedSequence, check_name
 from server.errors import BadInput, Draining, Reason, SequenceGone, TidegateError
@@ -61,6 +61,7 @@ class _Opening:
     manner: Manner
     token: str = ""
     model: ServedModel | None = None  # from here on once they are admitted
+    account: str = ""  # that has them, if they are resumed
     trace: TracePlan | None = None
     slots: np.ndarray = field(default_factory=lambda: np.zeros(0, np.intp))
 
@@ -80,11 +81,12 @@ class Opening:
     resuming: int = field(default=0, init=False)  # resumes that are under way
     stopping: bool = field(default=False, init=False)  # the server is: resumes that are under way are refused
 
-    def room(self, model: ServedModel, count: int) -> np.ndarray:
-        """Slots for a few sequences, whose states have still to be put in. Raises OverLimit."""
-        for _ in self.keeper.parking.make_room(model, count):
+    def room(self, model: ServedModel, handle: int) -> np.ndarray:
+        """A slot [1] for an open sequence, whose state has still to be put in. Raises OverLimit."""
+        account = account_of(self.handles.sequences[handle].owner)
+        for _ in self.keeper.parking.make_room(model, 1, account):
             pass
-        return model.slots.reserve(count)
+        return model.slots.reserve(1, account)
 
     # New ones ---------------------------------------------------------------------------------------------------------
 
@@ -112,9 +114,9 @@ class Opening:
         self.line.run(self._fill(coming, cohort), partial(self._failed, coming, "open"))
 
     def _fill(self, coming: _Opening, cohort: Cohort) -> Work:
-        model, step = cohort.model, cohort.step
-        yield from self.keeper.parking.make_room(model, len(coming.handles))
-        coming.slots, coming.model = model.slots.reserve(len(coming.handles)), model
+        model, step, count = cohort.model, cohort.step, len(coming.handles)
+        yield from self.keeper.parking.make_room(model, count, cohort.caller.account)
+        coming.slots, coming.model = model.slots.reserve(count, cohort.caller.account), model
         ids = list[str]()
         for handles in pieces(coming.handles):
             slots = coming.slots[len(ids) : len(ids) + len(handles)]
@@ -167,14 +169,14 @@ class Opening:
             request.add(ids[at : at + _NAMED], answered[at : at + _NAMED])
         self.keeper.takeovers.claim(request)
 
-    def _admit(self, coming: _Opening, model: ServedModel, count: int) -> None:
+    def _admit(self, coming: _Opening, model: ServedModel, count: int, account: str) -> None:
         """Keeps so many slots for them. Raises Refusal."""
         if self.stopping:
             raise stopping()
         self.caller.require(Right.PREDICT, model.name)
         self.handles.check_group(model, coming.manner)
         coming.trace = plan(coming.manner.selection, model.graph)
-        coming.slots, coming.model = model.slots.reserve(count), model
+        coming.slots, coming.model, coming.account = model.slots.reserve(count, account), model, account
 
     def _resumed(self, coming: _Opening, result: list[Restored] | TidegateError) -> None:
         self.resuming -= 1
@@ -189,11 +191,11 @@ class Opening:
         model, steps, lost = restored[0].sequence.model, np.zeros(len(restored), np.int64), list[ServedSequence]()
         ids, missing = list[str](), len(restored) - len(coming.slots)
         for _ in range(4 * len(restored)):  # sequences that give way free their slots in turns
-            if model.slots.free >= missing:
+            if model.slots.room(coming.account) >= missing:
                 break
             yield
-        yield from self.keeper.parking.make_room(model, missing)
-        coming.slots = np.concatenate([coming.slots, model.slots.reserve(missing)])
+        yield from self.keeper.parking.make_room(model, missing, coming.account)
+        coming.slots = np.concatenate([coming.slots, model.slots.reserve(missing, coming.account)])
         for handles in pieces(coming.handles):
             those, part = slice(len(ids), len(ids) + len(handles)), restored[: len(handles)]
             del restored[: len(handles)]  # to free all of them at once takes some milliseconds
@@ -232,8 +234,8 @@ class Opening:
         if coming.model is not None:
             for slots in pieces(coming.slots):
                 self.keeper.turn_away(coming.model, slots)
+                coming.model.slots.give_back(slots.tolist())
                 yield
-            coming.model.slots.give_back(coming.slots.tolist())
         for handles in pieces(coming.handles):
             for handle in handles.tolist():
                 self.handles.sequences.pop(handle, None)

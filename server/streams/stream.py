@@ -243,7 +243,7 @@ class Stream:
                 return
             state_value.fitting((group.model,), model)
             trace = plan(group.manner.selection, model.graph)
-            self._moves.move(group, handle, Destination(model, self.opening.room(model, 1), trace))
+            self._moves.move(group, handle, Destination(model, self.opening.room(model, handle), trace))
 
     # Ending -----------------------------------------------------------------------------------------------------------
 

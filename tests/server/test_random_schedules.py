@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from server.meter import Limits
 from tests.server.world import World
 
 if TYPE_CHECKING:
@@ -31,13 +32,15 @@ class Schedules(RuleBasedStateMachine):
     """Two clients, two servers, one store."""
 
     folder: Path
+    hosts = "10.0.0.1", "10.0.0.2"
 
-    @initialize(slots=st.sampled_from([12, 6]), count=few)
-    def begin(self, slots: int, count: int) -> None:
-        self.world = World(self.folder, max_sequences=slots)
+    @initialize(slots=st.sampled_from([12, 6, 8]), of_one=st.sampled_from([0, 6]), count=few)
+    def begin(self, slots: int, of_one: int, count: int) -> None:
+        self.world = World(self.folder, max_sequences=slots, max_per_address=of_one)  # with 6 the last slot is kept
+        self.world.limits = {address: Limits(open=2 * slots) for address in self.hosts}
         self.at = 0
         for who in range(2):
-            self.world.connect(who, who)
+            self.world.connect(who, who, self.hosts[who])
         self.world.open(0, count)
         self.world.settle()
 
@@ -131,7 +134,7 @@ class Schedules(RuleBasedStateMachine):
     @rule(who=two, noticed=st.booleans(), at=two)
     def cut(self, who: int, noticed: bool, at: int) -> None:
         self.world.cut(who, noticed=noticed)
-        self.world.connect(who, at)
+        self.world.connect(who, at, self.hosts[who])
 
     @rule()
     def notice(self) -> None:

@@ -40,16 +40,21 @@ async def test_answers_that_are_not_read_count_for_their_address_until_they_have
 async def test_the_last_streams_are_for_clients_that_have_few_whoever_took_the_others() -> None:
     admission = Admission(None, Settings(max_streams=256, max_share=80))  # type: ignore[arg-type]
     with ExitStack() as open_:
-        for ann_or_bob, count in ((ANN, 204), (BOB, 20)):
-            for _ in range(count):
-                open_.enter_context(admission.stream(ann_or_bob))
-        with pytest.raises(OverLimit, match="224 streams are open, and the last 32 are for who has few"):
+        of_ann = open_.enter_context(ExitStack())
+        for _ in range(204):
+            of_ann.enter_context(admission.stream(ANN))
+        for _ in range(22):
+            open_.enter_context(admission.stream(BOB))
+        with pytest.raises(OverLimit, match="226 streams are open, and the last 30 are for who has few"):
             admission.stream(BOB)
-        for number in range(16):
+        for number in range(15):
             for _ in range(2):
                 open_.enter_context(admission.stream(Caller(f"ipv4:10.0.1.{number}")))
         with pytest.raises(OverLimit, match="256 streams are open, which is the limit"):
             admission.stream(Caller("ipv4:10.0.2.1"))
+        of_ann.close()
+        for _ in range(204):  # as a client does that connects again: it has them, whoever has come with few
+            of_ann.enter_context(admission.stream(ANN))
     assert not admission.streams
 
 

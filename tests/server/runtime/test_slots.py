@@ -89,14 +89,37 @@ def resident_mib() -> float:
     return pages * resource.getpagesize() / 2**20
 
 
-@given(st.lists(st.tuples(st.booleans(), st.integers(1, 5)), max_size=30))
-def test_no_slot_is_taken_twice(moves: list[tuple[bool, int]]) -> None:
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.sampled_from("abc")), max_size=30))
+def test_no_slot_is_taken_twice_and_each_counts_for_who_took_it(moves: list[tuple[bool, int, str]]) -> None:
     table = SlotTable(INITIAL, 12)
     taken: list[int] = []
-    for take, count in moves:
-        if take and len(taken) + count <= 12:
-            taken += table.reserve(count).tolist()
+    whose: dict[int, str] = {}
+    for take, count, account in moves:
+        if take and count <= table.room(account):
+            fresh = table.reserve(count, account).tolist()
+            taken += fresh
+            whose.update(dict.fromkeys(fresh, account))
         elif not take:
             table.give_back(taken[:count])
             taken = taken[count:]
         assert table.in_use == len(taken) == len(set(taken))
+        for each in "abc":
+            assert table.of(each).tolist() == sorted(slot for slot in taken if whose[slot] == each)
+    table.give_back(taken)
+    assert not table.in_use
+    assert not table._accounts
+    assert not table._numbers
+
+
+def test_the_last_eighth_is_for_accounts_that_have_few() -> None:
+    table = SlotTable(INITIAL, 256, of_one=224)
+    many = table.reserve(224, "a"), table.reserve(2, "b")
+    with pytest.raises(OverLimit, match="226 of this model take steps, and the last 30 are for who has few") as caught:
+        table.reserve(1, "b")
+    assert caught.value.reason == REASON_TOO_MANY_SEQUENCES
+    few = [table.reserve(2, f"few {n}") for n in range(15)]
+    with pytest.raises(OverLimit, match="1 more would make 257 of this model, and 256 is the limit"):
+        table.reserve(1, "late")
+    table.give_back(many[0][:100].tolist())
+    table.reserve(100, "a")
+    assert len(few) == 15

@@ -1,0 +1,147 @@
+# ruff: noqa: ANN401 - what is said is one of many messages
+"""Who has the slots of a model: the last eighth is for who has few of them, whatever those with many do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.server.durability.test_takeover import Bench, why
+from tests.surviving_client import SurvivingClient
+from tidegate.v1 import sequence_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ANN, BOB, CID, DAN, ANN_AGAIN = range(5)
+MOST, OF_ONE = 16, 14  # slots, and sequences of an address; 2 are kept, 1 is few
+
+
+class Town(Bench):
+    """A server whose streams are those of four addresses, the first of which has two."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, max_sequences=MOST, max_per_address=OF_ONE)
+        world = self.world
+        for who, host in ((ANN, "1"), (BOB, "2"), (CID, "3"), (DAN, "4"), (ANN_AGAIN, "1")):
+            if who > 1:
+                world.lines.append(None)
+                world.at.append(0)
+                world.clients.append(SurvivingClient(MOST))
+            world.connect(who, 0, f"10.0.0.{host}")
+
+    def tries(self, who: int, handle: int, count: int = 1) -> bool:
+        """Whether an address is let in with so many new sequences."""
+        answer = self.ask(who, open=pb.Open(handle=handle, count=count, model="recall", version=1))
+        assert isinstance(answer, pb.Opened) or why(answer) == "TOO_MANY_SEQUENCES", answer
+        return isinstance(answer, pb.Opened)
+
+    def sleepers(self, count: int) -> None:
+        """Ann has so many that have taken a step and sleep."""
+        self.open(ANN, count=count)
+        for handle in range(count):
+            self.step(ANN, 0, handle)
+        self.write()
+        self.world.now += 60.0
+        self.world.maintain(0)
+        self.hear(ANN)
+        assert not self.slots.in_use
+
+    def stepped(self, handle: int, at: int = 1) -> Any:
+        answer = self.step(ANN, at, handle)
+        self.write()
+        self.hear(ANN)
+        return answer
+
+
+@pytest.fixture
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    town = Town(tmp_path_factory.getbasetemp())
+    yield town
+    for who in range(5):
+        town.world.cut(who)
+    town.world.quiet()
+    town.world.work(0)
+    town.write()
+    town.world.servers[0].assert_empty()
+    assert not town.world.faults, town.world.faults
+    town.world.close()
+
+
+def test_two_addresses_cannot_take_all_slots_of_a_model(town: Town) -> None:
+    assert town.tries(ANN, 0, OF_ONE - 1)
+    assert town.tries(BOB, 0)
+    while town.tries(BOB, town.slots.in_use):
+        pass
+    assert town.slots.in_use < MOST
+    assert town.tries(CID, 0)
+
+
+def test_a_sleeper_wakes_up_in_the_place_of_another_of_its_address_where_the_others_are_kept_or_taken(
+    town: Town,
+) -> None:
+    town.sleepers(4)
+    assert town.tries(BOB, 0, OF_ONE)
+    assert isinstance(town.stepped(0), pb.Answers)
+    assert town.slots.in_use == OF_ONE + 1
+    for handle in (1, 0):  # it has one, and the last is for who has few
+        assert isinstance(town.stepped(handle, 2 - handle), pb.Answers)
+        assert town.slots.in_use == OF_ONE + 1
+    assert town.tries(CID, 0)
+    assert not town.tries(DAN, 0), "all are taken"
+    for handle in (2, 3):
+        assert isinstance(town.stepped(handle), pb.Answers)
+        assert town.slots.in_use == MOST
+
+
+def test_a_sleeper_is_refused_only_as_long_as_none_of_its_address_rests(town: Town) -> None:
+    town.sleepers(2)
+    assert town.tries(BOB, 0, OF_ONE)
+    town.step(ANN, 1, 0)  # and it is not in the store yet
+    assert why(town.step(ANN, 1, 1)) == "TOO_MANY_SEQUENCES"
+    town.write()
+    town.hear(ANN)
+    assert isinstance(town.stepped(1), pb.Answers)
+    assert isinstance(town.stepped(0, 2), pb.Answers)
+
+
+def test_a_sequence_that_has_taken_no_step_is_not_written_to_make_way(town: Town) -> None:
+    town.sleepers(1)
+    town.open(ANN, 1)
+    assert town.tries(BOB, 0, OF_ONE)
+    assert why(town.step(ANN, 1, 0)) == "TOO_MANY_SEQUENCES"
+    assert town.world.servers[0].shelf.models[1].watermarks.fresh.sum() == 1 + OF_ONE
+
+
+def test_who_connects_again_has_what_it_had_however_many_have_come_with_few(town: Town) -> None:
+    opened = town.open(ANN, count=OF_ONE)
+    assert town.tries(BOB, 0)
+    assert town.tries(CID, 0)
+    assert town.slots.in_use == MOST
+    assert isinstance(town.resume(ANN_AGAIN, opened, [0] * OF_ONE), pb.Opened)
+    assert town.slots.in_use == MOST
+
+
+def test_a_sequence_that_moves_takes_a_slot_of_the_other_version_by_the_same_rule_and_leaves_its_own(
+    town: Town,
+) -> None:
+    town.open(ANN, count=2)
+    newer = pb.Open(count=OF_ONE, model="recall", version=2)
+    assert isinstance(town.ask(BOB, open=newer), pb.Opened)
+
+    def move(handle: int) -> Any:
+        return town.ask(ANN, move=pb.Move(handle=handle, version=2))
+
+    assert isinstance(move(0), pb.Moved)
+    assert town.slots.in_use == 1
+    assert why(move(1)) == "TOO_MANY_SEQUENCES"
+    assert town.slots.in_use == 1
+    assert isinstance(town.step(ANN, 0, 1), pb.Answers), "what was refused has changed nothing"
+    town.tell(ANN, close=pb.Close(handle=0))
+    town.hear(ANN)
+    town.write()
+    assert [type(heard) for heard in town.hear(ANN)] == [pb.Closed]
+    assert isinstance(move(1), pb.Moved)
+    assert not town.slots.in_use
