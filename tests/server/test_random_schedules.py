@@ -11,7 +11,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from server.meter import Limits
 from tests.server.world import World
 
 if TYPE_CHECKING:
@@ -36,8 +35,7 @@ class Schedules(RuleBasedStateMachine):
 
     @initialize(slots=st.sampled_from([12, 6, 8]), of_one=st.sampled_from([0, 6]), count=few)
     def begin(self, slots: int, of_one: int, count: int) -> None:
-        self.world = World(self.folder, max_sequences=slots, max_per_address=of_one)  # with 6 the last slot is kept
-        self.world.limits = {address: Limits(open=2 * slots) for address in self.hosts}
+        self.world = World(self.folder, max_sequences=slots, of_one=of_one)  # with 6 the last of 8 is kept
         self.at = 0
         for who in range(2):
             self.world.connect(who, who, self.hosts[who])

@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from concurrent.futures import Executor, Future
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from math import inf
 from pathlib import Path
@@ -180,7 +181,7 @@ class Server:
         self.leave = Leaving()
         self.turns = Turns(world.loop.call_soon)
         self.pace = Pace(world.loop.call_soon)
-        self.shelf = Shelf(world.loaded, world.settings)
+        self.shelf = Shelf(world.loaded, replace(world.settings, max_per_address=world.of_one))
         self.shelf.start()
         store_thread = StoreThread(lambda: world.store, 1e6)  # type: ignore[arg-type, return-value] # it is one, with moods
         store_thread._thread.shutdown()
@@ -198,13 +199,17 @@ class Server:
 
 
 class World:
-    """Two servers of one store and two clients; `now` is everybody's clock."""
+    """Two servers of one store and two clients; `now` is everybody's clock.
 
-    def __init__(self, folder: Path, **given: Any) -> None:
+    `of_one`: how many sequences an address may have as far as slots are kept for others; else as it is set.
+    """
+
+    def __init__(self, folder: Path, of_one: int | None = None, **given: Any) -> None:
         self.loop = asyncio.new_event_loop()
         self.faults: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda _, context: self.faults.append(context))
         self.settings = Settings(**{"max_sequences": 12, "idle_seconds": 10.0, "spot_us": 1e9, **given})
+        self.of_one = self.settings.max_per_address if of_one is None else of_one
         self.loaded = versions(folder)
         self.now = 1_700_000_000.0
         self.limits: dict[str, Limits] = {}  # by account
