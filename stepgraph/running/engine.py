@@ -44,6 +44,26 @@ class _Lane:
         shown = None if self.trace is None else self.trace.copy()
         return Result(outputs, shown, state if self.next_state is None else self.next_state)
 
+    def run_all(self, inputs: Mapping[str, np.ndarray], state: np.ndarray) -> Result:
+        """As many steps as the inputs [K, 1, ...row] have, one after the other."""
+        steps = len(next(iter(inputs.values())))
+        fed = [(place[0], inputs[name]) for name, place in self.inputs.items()]
+        made = {name: np.empty((steps, *place.shape[1:]), place.dtype) for name, place in self.outputs.items()}
+        shown = None if self.trace is None else np.empty((steps, *self.trace.shape[1:]), self.trace.dtype)
+        kept = [(whole, self.outputs[name][0]) for name, whole in made.items()]
+        if shown is not None and self.trace is not None:
+            kept.append((shown, self.trace[0]))
+        for k in range(steps):
+            for place, x in fed:
+                place[...] = x[k]
+            if self.state is not None:
+                self.state[...] = state
+            self.bound.run()
+            for whole, place in kept:
+                whole[k] = place
+            state = state if self.next_state is None else self.next_state
+        return Result(made, shown, state.copy())
+
 
 class Engine:
     """Runs one step graph. Not for several threads at once.
@@ -77,8 +97,8 @@ class Engine:
             StepFailed: onnxruntime could not compute one of them. Nothing is kept of the others either.
         """
         steps = len(next(iter(inputs.values())))
-        if steps > 1 and len(state) == 1:
-            return self._run_alone(inputs, state, trace, steps)
+        if steps > 1 and len(state) == 1 and (lane := self._lane_for(inputs, state, trace)) is not None:
+            return _computed(lane.run_all, inputs, state)
         taken: list[list[np.ndarray]] = []
         for k in range(steps):
             values = self._step({name: x[k : k + 1] for name, x in inputs.items()}, state, trace)
@@ -91,16 +111,6 @@ class Engine:
         shown = _joined([values[-1][np.newaxis] for values in taken]) if trace and self._shows else None
         return Result(outputs, shown, state)
 
-    def _run_alone(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, trace: bool, steps: int) -> Result:
-        """Many steps of one sequence."""
-        taken = list[Result]()
-        for k in range(steps):
-            taken.append(self.run_once({name: x[k : k + 1] for name, x in inputs.items()}, state, trace))
-            state = taken[-1].state
-        outputs = {name: _alike(each.outputs[name] for each in taken) for name in taken[0].outputs}
-        shown = [each.trace for each in taken if each.trace is not None]
-        return Result(outputs, np.concatenate(shown) if shown else None, state.copy())
-
     def run_once(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, trace: bool) -> Result:
         """One step of B sequences, as `run` takes it with K = 1; its state is good until the next one.
 
@@ -109,10 +119,14 @@ class Engine:
         """
         if len(state) > 1:  # lanes for each number of rows take onnxruntime tens of MiB
             return self.run(inputs, state, trace)
-        if trace not in self._lanes:
-            self._lanes[trace] = self._lane(inputs, state, trace)
-        lane = self._lanes[trace]
+        lane = self._lane_for(inputs, state, trace)
         return self.run(inputs, state, trace) if lane is None else _computed(lane.run, inputs, state)
+
+    def _lane_for(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, trace: bool) -> _Lane | None:
+        """That of one sequence; made for the first step of these inputs."""
+        if trace not in self._lanes:
+            self._lanes[trace] = self._lane({name: x[:1] for name, x in inputs.items()}, state, trace)
+        return self._lanes[trace]
 
     def _lane(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, trace: bool) -> _Lane | None:
         """For one sequence, unless there is an array without elements or numbers."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -15,7 +15,6 @@ from stepgraph import loading
 from stepgraph.cells import kinds
 from stepgraph.errors import ModelRefused, StepFailed
 from stepgraph.loading import load
-from stepgraph.running.result import Result
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,14 +135,17 @@ def test_many_steps_in_one_call_have_the_bits_of_single_steps(kind: str, trace: 
             assert np.array_equal(result.state, state)
 
 
-def test_steps_of_one_sequence_whose_output_changes_its_shape_fail(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_steps_whose_output_changes_its_shape_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = loaded(operator("LSTM"), tmp_path).engine
-    outputs = iter([np.zeros((1, 1, 3)), np.zeros((1, 1, 4))])
-    monkeypatch.setattr(engine, "run_once", lambda _, state, __: Result({"y": next(outputs)}, None, state))
+    run, wrong = engine._step, iter([0, 1])
+
+    def changing(*given: Any) -> list[np.ndarray]:  # noqa: ANN401 - what the engine is given
+        y, *others = run(*given)
+        return [y[..., next(wrong) :], *others]
+
+    monkeypatch.setattr(engine, "_step", changing)
     with pytest.raises(StepFailed, match="has not the shape that it has in a sequence"):
-        engine.run({"x": np.zeros((2, 1, INPUTS), np.float32)}, engine.graph.settled(1), trace=False)
+        engine.run({"x": np.zeros((2, 2, INPUTS), np.float32)}, engine.graph.settled(2), trace=False)
 
 
 @pytest.mark.parametrize("direction", ["bidirectional", "reverse"])
