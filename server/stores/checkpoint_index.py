@@ -1,11 +1,16 @@
-"""Which checkpoints of one sequence a store keeps, each under a small number that is used again; pure."""
+"""Which checkpoints of one sequence a store keeps, each under a small number that is used again; pure.
+
+The sequences of a fleet have the same, so what was worked out lately is kept.
+"""
 
 import struct
 from collections.abc import Collection
+from functools import lru_cache
 from typing import NamedTuple, Self
 
 FREE = -1
 MOST = 256  # checkpoints of one sequence
+_lately = lru_cache(maxsize=16)
 
 
 def superseded(steps: list[int], step: int, keep: int, spare: Collection[int] = ()) -> list[int]:
@@ -27,15 +32,11 @@ class CheckpointIndex(NamedTuple):
     @classmethod
     def unpacked(cls, data: bytes) -> Self:
         """As they were when `packed`. Raises ValueError: they are damaged."""
-        if len(data) % 16 or len(data) > 16 * MOST:
-            raise ValueError(f"{len(data)} bytes of an index; expected a step and a size for each of up to {MOST}")
-        numbers = struct.unpack(f"<{len(data) // 8}q", data)
-        return cls(numbers[::2], numbers[1::2])
+        return cls(*_unpacked(data))
 
     @property
     def packed(self) -> bytes:
-        numbers = [number for place in zip(self.steps, self.sizes, strict=True) for number in place]
-        return struct.pack(f"<{len(numbers)}q", *numbers)
+        return _packed(self)
 
     @property
     def bytes(self) -> int:
@@ -51,14 +52,34 @@ class CheckpointIndex(NamedTuple):
         taken = [number for number, step in enumerate(self.steps) if step != FREE]
         return sorted(taken, key=lambda number: -self.steps[number])
 
-    def placed(self, step: int, size: int, keep: int, spare: Collection[int] = ()) -> tuple[Self, int, Collection[int]]:
+    def placed(self, step: int, size: int, keep: int, spare: tuple[int, ...] = ()) -> "Placed":
         """The index once `step` is kept, the number of its checkpoint, and the numbers that are free from now on."""
-        if keep == 1 and len(self.steps) <= 1 and not spare:  # as nearly always
-            return type(self)((step,), (size,)), 0, ()
-        going = superseded([s for s in self.steps if s != FREE], step, keep, spare)
-        steps = [FREE if s in going else s for s in self.steps]
-        sizes = [0 if s in going else n for s, n in zip(self.steps, self.sizes, strict=True)]
-        number = steps.index(FREE) if FREE in steps else len(steps)
-        steps[number : number + 1], sizes[number : number + 1] = [step], [size]
-        freed = [n for n, (s, before) in enumerate(zip(steps, self.steps, strict=False)) if s == FREE != before]
-        return type(self)(tuple(steps), tuple(sizes)), number, freed
+        return _placed(self, step, size, keep, spare)
+
+
+Placed = tuple[CheckpointIndex, int, Collection[int]]
+
+
+@_lately
+def _unpacked(data: bytes) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    if len(data) % 16 or len(data) > 16 * MOST:
+        raise ValueError(f"{len(data)} bytes of an index; expected a step and a size for each of up to {MOST}")
+    numbers = struct.unpack(f"<{len(data) // 8}q", data)
+    return numbers[::2], numbers[1::2]
+
+
+@_lately
+def _packed(index: CheckpointIndex) -> bytes:
+    numbers = [number for place in zip(index.steps, index.sizes, strict=True) for number in place]
+    return struct.pack(f"<{len(numbers)}q", *numbers)
+
+
+@_lately
+def _placed(index: CheckpointIndex, step: int, size: int, keep: int, spare: tuple[int, ...]) -> Placed:
+    going = superseded([s for s in index.steps if s != FREE], step, keep, spare)
+    steps = [FREE if s in going else s for s in index.steps]
+    sizes = [0 if s in going else n for s, n in zip(index.steps, index.sizes, strict=True)]
+    number = steps.index(FREE) if FREE in steps else len(steps)
+    steps[number : number + 1], sizes[number : number + 1] = [step], [size]
+    freed = tuple(n for n, (s, before) in enumerate(zip(steps, index.steps, strict=False)) if s == FREE != before)
+    return CheckpointIndex(tuple(steps), tuple(sizes)), number, freed
