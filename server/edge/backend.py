@@ -12,6 +12,7 @@ from server.durability.keeper import AnyKeeper
 from server.edge.admission import Admission
 from server.edge.callers import Peer, anybody, caller_of, trace_of
 from server.edge.exchanges.pace import Pace
+from server.edge.exchanges.rounds import Rounds
 from server.edge.incoming import Incoming
 from server.edge.prediction import Predictor
 from server.edge.refusals import Refusals
@@ -59,6 +60,7 @@ class Backend:
             crowded=lambda: self.allowances.accounts > 1,
             turn=turn,
         )
+        self.rounds = Rounds(turn)
         self.predictor = Predictor(admission, settings.max_answer_bytes, self.turns)
 
     def caller(self, context: Peer) -> Caller:

@@ -24,7 +24,18 @@ class Varints(dict[int, bytes]):
         return made
 
 
-VARINT = Varints()
+class Numbers(dict[bytes, int]):
+    """What such bytes stand for; those of small numbers are kept likewise."""
+
+    def __missing__(self, digits: bytes) -> int:
+        """Reads bytes that are not kept."""
+        number = sum([(digit & 0x7F) << 7 * place for place, digit in enumerate(digits)])
+        if len(digits) <= _KEPT:
+            self[digits] = number
+        return number
+
+
+VARINT, NUMBER = Varints(), Numbers()
 
 
 def tag(message: type[Message], field: str, kind: int) -> bytes:

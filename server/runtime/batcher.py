@@ -67,6 +67,7 @@ class Batcher:
         self._scheduler = Scheduler(
             capacity, engine.largest, lambda rows: max(1, int(patience / max(engine.seconds(rows), 1e-6)))
         )
+        self.has_run = self._scheduler.is_free  # whether no step of these slots is to be computed
         self._latest = MANY  # the slot of the block that came last
         self._computation = Computation(engine, slots, counters)
         self._work: SimpleQueue[Batch | None] = SimpleQueue()
@@ -129,8 +130,8 @@ class Batcher:
         return result
 
     def is_free(self, slots: np.ndarray) -> bool:
-        """Whether no step of these is under way."""
-        return not self._answers and self._scheduler.is_free(slots)
+        """Whether no step of these is under way, and no answer at all."""
+        return not self._answers and self.has_run(slots)
 
     def remind(self, rounds: int, call: Callable[[], None]) -> None:
         """Calls once a sequence may have taken so many steps from now on; replaces an earlier call."""

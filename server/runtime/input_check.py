@@ -43,6 +43,11 @@ class InputCheck:
         """The inputs of one step of `rows` sequences by name, each [1, rows, ...row]. Raises as `steps`."""
         return {name: x[np.newaxis] for name, x in self._check(given, rows).items()}
 
+    def singles(self, given: Named, rows: int) -> dict[str, np.ndarray]:
+        """Likewise, of steps that came each by itself: [rows, ...row], or [rows, 1, ...row]."""
+        apart = len(self._ports[0].row) + 2  # axes
+        return self.fleet([(name, x[:, 0] if x.ndim == apart and x.shape[1] == 1 else x) for name, x in given], rows)
+
     def _check(self, given: Named, rows: int | None, *, numbers: bool = True) -> dict[str, np.ndarray]:
         named = by_name(self._ports, given)
         checked = {port.name: _shaped(port, named[port.name], rows) for port in self._ports}

@@ -27,6 +27,8 @@ class LoopTurn:
         self._most = most
         self.left = most  # seconds of this turn; below 0: what was begun took longer
         self._due = self._ended = False  # `_next` is to be called; sockets were read since it was asked for
+        self._reads_several = False  # several sockets are being read
+        self._read: list[Callable[[], None]] = []  # what is to be called once they are
 
     def spend(self, seconds: float) -> None:
         """So much of this turn is over."""
@@ -42,9 +44,27 @@ class LoopTurn:
         finally:
             self.spend(perf_counter() - began)
 
+    def read(self, sockets: int) -> None:
+        """So many sockets are read from now on, until `has_read`."""
+        self._reads_several = sockets > 1
+
+    def after_reading(self, call: Callable[[], None]) -> bool:
+        """Calls it once several sockets that are being read have been; False: there are none, or only one."""
+        if self._reads_several:
+            self._read.append(call)
+        return self._reads_several
+
+    def has_read(self) -> None:
+        """Those sockets have been read."""
+        self._reads_several = False
+        calls, self._read = self._read, []
+        for call in calls:
+            call()
+
     def end(self) -> None:
         """All sockets that were ready have been read, which is the last thing in a turn that has some."""
         self.left, self._ended = self._most, True
+        self.has_read()
 
     def _begin_soon(self) -> None:
         self._due, self._ended = True, False

@@ -46,6 +46,7 @@ class Block:
     trace: bool  # whether any of its steps is to be traced
     sink: Sink
     account: Meter = EVERYBODY  # whose work it is
+    singles: bool = False  # its steps came each by itself
     done: int = 0  # steps of a chunk, rows of a fleet
     came: float = 0.0  # when, in seconds of the batcher's clock
     number: int = -1
@@ -54,14 +55,26 @@ class Block:
     waits_for: int = 0
     followers: list["Block"] | None = None
     slot: int = field(init=False)  # if it has only one
+    is_fleet: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.slot = self.slots.item(0) if len(self.slots) == 1 else MANY
+        self.is_fleet = self.slot == MANY and not self.singles
 
     @property
     def left(self) -> int:
         """How many steps or rows have not run."""
         return self.steps * len(self.slots) - self.done
+
+    @property
+    def rows(self) -> int:
+        """How many rows of a batch it has work for."""
+        return self.left if self.slot == MANY else 1
+
+    @property
+    def first(self) -> int:
+        """The first of them."""
+        return self.done if self.slot == MANY else 0
 
 
 @dataclass(slots=True, eq=False)  # not frozen, as Take
@@ -202,6 +215,9 @@ class Scheduler:
             block.running = False
             block.done += take.rows * batch.steps
             if block.done < block.steps * len(block.slots) and not block.dropped:
+                if block.slot == MANY:  # what comes for these rows need not wait for the others
+                    done = block.slots[take.first : take.first + take.rows]
+                    self._last[done[self._last[done] == block.number]] = -1
                 self._ready.put(block)
             elif block.followers is None:
                 del self._open[block.number]

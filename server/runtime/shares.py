@@ -29,15 +29,39 @@ class Take:
     rows: int
 
 
+class _Queue:
+    """Blocks in their order."""
+
+    def __init__(self) -> None:
+        self._blocks: OrderedDict[Block, None] = OrderedDict()  # from which any can be taken out quickly
+        self.rows = 0  # of all of them
+
+    def put(self, block: Block) -> None:
+        self._blocks[block] = None
+        self.rows += block.rows
+
+    def remove(self, block: Block) -> None:
+        del self._blocks[block]
+        self.rows -= block.rows
+
+    def take(self, room: int) -> list[Take]:
+        """So many rows at most: a block is taken out, though the last one may have more of them."""
+        takes = list[Take]()
+        while room > 0 and self._blocks:
+            block, _ = self._blocks.popitem(last=False)
+            self.rows -= block.rows
+            rows = min(room, block.rows)
+            takes.append(Take(block, block.first, rows))
+            room -= rows
+        return takes
+
+
 class Line:
-    """The blocks of one account that are ready: of one sequence (narrow) and of many (wide), each in order."""
+    """The blocks of one account that are ready: of single steps (narrow), and fleets (wide)."""
 
     def __init__(self, account: Meter) -> None:
         self._account = account
-        # queues from which any block can be taken out quickly
-        self._narrow: OrderedDict[Block, None] = OrderedDict()
-        self._wide: OrderedDict[Block, None] = OrderedDict()
-        self._broad = 0  # rows of those
+        self._narrow, self._wide = _Queue(), _Queue()
         self._even = False  # every other batch
         self.credit = 0.0  # rows that it is due, where a part was less than one
 
@@ -48,39 +72,21 @@ class Line:
     @property
     def rows(self) -> int:
         """How many could run now."""
-        return len(self._narrow) + self._broad
+        return self._narrow.rows + self._wide.rows
 
-    def put(self, block: Block) -> None:
-        if len(block.slots) == 1:
-            self._narrow[block] = None
-        else:
-            self._wide[block] = None
-            self._broad += block.left
-
-    def remove(self, block: Block) -> None:
-        if len(block.slots) == 1:
-            del self._narrow[block]
-        else:
-            del self._wide[block]
-            self._broad -= block.left
+    def of(self, block: Block) -> _Queue:
+        """Where it belongs."""
+        return self._wide if block.is_fleet else self._narrow
 
     def take(self, room: int) -> list[Take]:
-        """Single sequences first, so that a fleet does not hold them up; a quarter is kept for fleets.
+        """Single steps first, so that a fleet does not hold them up; a quarter is kept for fleets.
 
         Where a quarter is less than one row, fleets get one every other time.
         """
         self._even = not self._even
-        reserved = min(room // 4 or int(self._even), self._broad)
-        narrow = self._narrow
-        takes = [Take(narrow.popitem(last=False)[0], 0, 1) for _ in range(min(len(narrow), room - reserved))]
-        room -= len(takes)
-        while self._wide and room > 0:
-            block, _ = self._wide.popitem(last=False)
-            self._broad -= block.left
-            rows = min(room, block.left)
-            takes.append(Take(block, block.done, rows))
-            room -= rows
-        return takes
+        reserved = min(room // 4 or int(self._even), self._wide.rows)
+        takes = self._narrow.take(room - reserved)
+        return [*takes, *self._wide.take(room - sum([take.rows for take in takes]))] if self._wide.rows else takes
 
 
 class Shares:
@@ -102,12 +108,12 @@ class Shares:
         if line is None:
             line = self._new(block.account)
         self._busy[line] = None
-        line.put(block)
+        line.of(block).put(block)
 
     def remove(self, block: Block) -> None:
         """A block that is ready will not run."""
         line = self._lines[block.account]
-        line.remove(block)
+        line.of(block).remove(block)
         if not line.rows:
             del self._busy[line]
 

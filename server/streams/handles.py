@@ -14,7 +14,7 @@ from server.durability.sequence import Life, ServedSequence
 from server.errors import BadInput, OverLimit, Reason, UnknownHandle
 from server.streams.events import Form
 from server.streams.replies import Group
-from server.streams.trace import Manner, TracePlan
+from server.streams.trace import Manner, TracePlan, interned
 
 if TYPE_CHECKING:
     from server.runtime.served_model import ServedModel
@@ -89,6 +89,11 @@ class Handles:
         if index < 0:
             raise UnknownHandle(_WHY[index].format(handle))
         return self._known[index]
+
+    def taking(self, handle: int) -> Group | None:
+        """The same; None: there is none."""
+        index = self._groups.item(handle) if handle < len(self._groups) else FREE
+        return self._known[index] if index >= 0 else None
 
     def is_opening(self, handle: int) -> bool:
         return bool(self._groups.item(handle) == OPENING)
@@ -221,6 +226,7 @@ class Handles:
             return self._known[index]
         index = self._alike[model, manner] = self._indices
         self._indices += 1
+        manner = interned(manner)
         form = Form(tuple(port.name for port in model.graph.outputs), manner.values, manner.bundle)
         group = self._known[index] = Group(model, trace, form, manner, row_bytes(model, trace, manner.values))
         return group

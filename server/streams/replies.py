@@ -5,7 +5,7 @@ These are the sinks of the batcher: it calls them in the event loop's thread, in
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from operator import itemgetter
@@ -129,6 +129,22 @@ class Chunk(_Reply):
         safe = self._group.model.watermarks.told.item(block.slot)
         event = Answered(self._handle, self.first_step, self._group.form, outputs, trace, size, safe)
         self._owner.answer(self._group, event)
+
+
+def chunks(
+    owner: Owner,
+    group: Group,
+    handle: int,
+    first_step: int,
+    slot: np.ndarray,
+    inputs: Mapping[str, np.ndarray],
+    pieces: Iterable[tuple[int, int]],
+) -> Iterator[Block]:
+    """Consecutive steps of one sequence in blocks, each of which has an answer."""
+    for start, stop in pieces:
+        part = {name: x[start:stop] for name, x in inputs.items()}
+        reply = Chunk(owner, group, handle, first_step + start, stop - start)
+        yield Block(slot, stop - start, part, group.trace.wanted, reply)
 
 
 def single(group: Group, handle: int, step: int, slot: int, result: Result) -> Answered:

@@ -5,7 +5,7 @@ Knows no gRPC and no asyncio: a request is a call that may raise a Refusal, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,10 +23,11 @@ from server.streams.backlog import Backlog
 from server.streams.closing import Closing, Ending
 from server.streams.events import Closed, Event, Released, StateRead
 from server.streams.handles import Handles
+from server.streams.joined import Member, member
 from server.streams.moves import Destination, Moves
 from server.streams.notices import Notices
 from server.streams.opening import MOST_RESUMING, Beginning, Catalogue, Opening, stopping
-from server.streams.replies import Chunk, Fleet, Group, single
+from server.streams.replies import Chunk, Fleet, Group, chunks, single
 from server.streams.together import together
 from server.streams.trace import Manner, plan
 from server.streams.window import Window
@@ -157,21 +158,18 @@ class Stream:
         waits = self._backlog.waiting or self.handles.branched
         return not waits and together(self.handles, self._window, self._meter, handles, steps, inputs, answered)
 
+    def member(self, handle: int, step: int) -> Member | None:
+        """See `joined`."""
+        busy = self._backlog.waiting or self._line.work or self.opening.resuming
+        return None if busy else member(self.handles, self._window, handle, step)
+
     def _enqueue(self, group: Group, handle: int, first: int, slot: np.ndarray, inputs: Inputs, total: int) -> None:
         if total == 1 or total <= self._window.piece(group):
             reply = Chunk(self._window, group, handle, first, total)
             self._window.enqueue(group, (handle,), Block(slot, total, inputs, group.trace.wanted, reply))
         else:
-            blocks = self._blocks(group, handle, first, slot, inputs, total)
+            blocks = chunks(self._window, group, handle, first, slot, inputs, self._window.pieces(group, total))
             self._window.enqueue(group, (handle,), next(blocks), blocks, inputs)
-
-    def _blocks(
-        self, group: Group, handle: int, first: int, slot: np.ndarray, inputs: Inputs, total: int
-    ) -> Iterator[Block]:
-        for start, stop in self._window.pieces(group, total):
-            part = {name: x[start:stop] for name, x in inputs.items()}
-            reply = Chunk(self._window, group, handle, first + start, stop - start)
-            yield Block(slot, stop - start, part, group.trace.wanted, reply)
 
     def model(self, handle: int) -> ServedModel:
         return self.handles.group(handle).model

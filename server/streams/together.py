@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from server.meter import Meter
     from server.runtime.input_check import Named
-    from server.runtime.served_model import ServedModel
     from server.streams.handles import Handles
     from server.streams.window import Window
 
@@ -48,7 +47,7 @@ def together(
     if reply.size > _MOST or not window.has_room(reply.size) or expected.tolist() != steps or slots.min() < 0:
         return False
     try:
-        checked = model.check.fleet([(name, _without_steps(x, model)) for name, x in inputs], len(rows))
+        checked = model.check.singles(inputs, len(rows))
     except BadInput:
         return False
     if not model.batcher.is_free(slots):
@@ -56,10 +55,5 @@ def together(
     model.watermarks.acked[slots] = np.minimum(np.array(answered, np.uint64), expected.astype(np.uint64))
     meter.charge(len(rows))
     open_.next[rows] += 1
-    window.enqueue(group, (), Block(slots, 1, checked, group.trace.wanted, reply))
+    window.enqueue(group, (), Block(slots, 1, checked, group.trace.wanted, reply, singles=True))
     return True
-
-
-def _without_steps(x: np.ndarray, model: ServedModel) -> np.ndarray:
-    """Without the axis of one step that an input may have."""
-    return x[:, 0] if x.ndim == len(model.graph.inputs[0].row) + 2 and x.shape[1] == 1 else x

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +37,12 @@ class Manner:
     values: bool = False  # numbers as such instead of bytes
     bundle: bool = False  # several answers may share a message
     announce: bool = False  # of checkpoints also while no answer is under way
+
+
+@lru_cache(256)
+def interned(manner: Manner) -> Manner:
+    """The same object for equal manners, nearly always."""
+    return manner
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from server.runtime.scheduler import Block
 from server.streams.allowance import Allowance
 from server.streams.events import Answered, Event, Failed, FleetAnswered
 from server.streams.handles import Handles
+from server.streams.joined import Joined
 from server.streams.lines import Lines
 from server.streams.replies import Chunk, Fleet, Group, Mark
 
@@ -77,6 +78,11 @@ class Window:
     def idle(self) -> bool:
         """Whether nothing is being computed or waits to be written."""
         return not self._lines.entries and not self._blocks and not self.outstanding
+
+    def join(self, group: Group, block: Block, size: int) -> None:
+        """A block runs, of which a step is this stream's, whose answer takes so many bytes."""
+        self.outstanding += size
+        self._blocks[block] = group
 
     def computing(self) -> bool:
         """Whether steps run, or wait to."""
@@ -165,7 +171,7 @@ class Window:
         self._lines.clear()
         self._ready = ()
         for block, group in list(self._blocks.items()):
-            if block.steps:
+            if block.steps and not isinstance(block.sink, Joined):  # of other streams too
                 group.model.batcher.drop([block])
         for mark in marks:
             self._submit(mark.group, mark.head)

@@ -33,13 +33,14 @@ class Schedules(RuleBasedStateMachine):
     folder: Path
     hosts = "10.0.0.1", "10.0.0.2"
 
-    @initialize(slots=st.sampled_from([12, 6, 8]), of_one=st.sampled_from([0, 6]), count=few)
-    def begin(self, slots: int, of_one: int, count: int) -> None:
+    @initialize(slots=st.sampled_from([12, 6, 8]), of_one=st.sampled_from([0, 6]), count=few, pushes=st.booleans())
+    def begin(self, slots: int, of_one: int, count: int, pushes: bool) -> None:
         self.world = World(self.folder, max_sequences=slots, of_one=of_one)  # with 6 the last of 8 is kept
+        self.world.pushes = pushes
         self.at = 0
         for who in range(2):
-            self.world.connect(who, who, self.hosts[who])
-        self.world.open(0, count)
+            self.world.connect(who, 0 if pushes else who, self.hosts[who])
+            self.world.open(who, min(count, slots // 4))
         self.world.settle()
 
     def rows(self, count: int) -> np.ndarray:
@@ -57,6 +58,14 @@ class Schedules(RuleBasedStateMachine):
     def open(self, who: int, count: int, version: int) -> None:
         if sum(not one.gone for one in self.world.clients[who].all) + count <= MOST:
             self.world.open(who, count, version)
+
+    @rule(which=which)
+    def both_step(self, which: int) -> None:
+        """At the same time."""
+        for who in range(2):
+            if one := self.one(who, which):
+                self.world.give(who, one, self.rows(1))
+        self.flow()
 
     @rule(who=two, which=which, count=few)
     def give(self, who: int, which: int, count: int) -> None:

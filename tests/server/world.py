@@ -27,11 +27,13 @@ from server.durability.store_thread import StoreThread
 from server.edge.admission import Leaving
 from server.edge.callers import address_of
 from server.edge.exchanges.pace import Pace
+from server.edge.exchanges.rounds import Rounds
 from server.edge.native.requests import reader
 from server.edge.native.service import exchange
 from server.edge.refusals import Refusals
 from server.errors import StoreFailed
-from server.meter import NO_LIMITS, Limits
+from server.meter import NO_LIMITS, Limits, Meter
+from server.runtime.loop_turn import LoopTurn
 from server.runtime.turns import Turns
 from server.settings import Settings
 from server.stores.memory import MemoryStore
@@ -129,22 +131,25 @@ class Line:
         self.pushed = False  # whether messages come without being asked for, several at the same time
         self.reads = True  # else the first message stays on its way for ever
         self.serving: asyncio.Task[None]
+        self.sockets: Sockets | None = None  # where it is read together with others
         self._listener: Listener | None = None
 
     def say(self, *requests: Any) -> None:
         for request in requests:
             self.up.append(_READ(request.SerializeToString()) if isinstance(request, pb.StreamRequest) else request)
-        if self._listener is not None:
-            self._loop.call_soon(self._tell)
+        if self.sockets is not None:
+            self.sockets.said(self)
+        elif self._listener is not None:
+            self._loop.call_soon(self.tell)
 
     def begin(self, listener: Listener) -> None:
         self._listener, self._loop = listener, asyncio.get_running_loop()
-        self._loop.call_soon(self._tell)
+        self._loop.call_soon(self.tell)
 
     def end(self) -> None:
         self._listener = None
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
         if self._listener is not None:
             self._listener.came()
 
@@ -173,6 +178,27 @@ class Line:
         return (("tidegate-sequence", "route"),)
 
 
+class Sockets:
+    """Reads in one turn of the loop all lines on which something was said, as a server's sockets do."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.turn = LoopTurn(loop.call_soon)
+        self._loop = loop
+        self._lines: dict[Line, None] = {}
+
+    def said(self, line: Line) -> None:
+        if not self._lines:
+            self._loop.call_soon(self._read)
+        self._lines[line] = None
+
+    def _read(self) -> None:
+        lines, self._lines = self._lines, {}
+        self.turn.read(len(lines))
+        for line in lines:
+            line.tell()
+        self.turn.end()
+
+
 class Server:
     """One server: catalogue, keeper and clerk."""
 
@@ -180,7 +206,8 @@ class Server:
         self.desk = Desk()
         self.leave = Leaving()
         self.turns = Turns(world.loop.call_soon)
-        self.pace = Pace(world.loop.call_soon)
+        self.pace, self.sockets = Pace(world.loop.call_soon), Sockets(world.loop)
+        self.rounds, self.meter = Rounds(self.sockets.turn), Meter()
         self.shelf = Shelf(world.loaded, replace(world.settings, max_per_address=world.of_one))
         self.shelf.start()
         store_thread = StoreThread(lambda: world.store, 1e6)  # type: ignore[arg-type, return-value] # it is one, with moods
@@ -212,6 +239,7 @@ class World:
         self.of_one = self.settings.max_per_address if of_one is None else of_one
         self.loaded = versions(folder)
         self.now = 1_700_000_000.0
+        self.pushes = False  # messages come without being asked for, and at the same time as others
         self.limits: dict[str, Limits] = {}  # by account
         self.store = Moody(MemoryStore(Terms(keep=1, gap=inf)))
         self.servers = [self.run(self._make()) for _ in range(2)]
@@ -325,15 +353,18 @@ class World:
 
         async def begin() -> Line:
             line = Line(host)
+            if self.pushes:
+                line.pushed, line.sockets = True, server.sockets
             talk = exchange(
                 server.shelf,
                 server.keeper,
                 self.settings,
                 server.turns,
                 server.pace,
+                server.rounds,
                 Allowance(self.settings.window_bytes),
                 line,
-                Caller(address_of(line.peer())),
+                Caller(address_of(line.peer()), meter=server.meter),
                 Refusals(),
             )
             line.serving = asyncio.create_task(talk.serve(server.leave))

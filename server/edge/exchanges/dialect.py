@@ -1,6 +1,6 @@
 """What an exchange needs of a protocol and of what carries its messages."""
 
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -127,16 +127,39 @@ class Served(Protocol):
         """The client is gone."""
 
 
+class Single(Protocol):
+    """A request that can be carried out together with those of other streams that are of the same kind."""
+
+    @property
+    def kind(self) -> Hashable:
+        """What has to be equal."""
+
+    @property
+    def request(self) -> Request:
+        """To be carried out by itself."""
+
+
+# Takes the answers to some of the requests that were joined, each a message, and for how many bytes they count.
+Write = Callable[[slice, Sequence[bytes], int], None]
+
+
 class Dialect(Protocol):
     """Translates between the messages of a protocol and the calls and events of what carries out its requests.
 
-    `at_once`: how many requests that came together are given to `together`, at most.
+    `at_once`: how many requests that came together are given to `together`, at most. `joins`: `single` is to be asked.
     """
 
     at_once: int
+    joins: bool
 
     def together(self, those: Sequence[Request], stream: Any) -> bool:  # noqa: ANN401 # what the exchange was told to make
         """Carries out several requests as one; False: that cannot be done, and nothing was."""
+
+    def single(self, request: Request, stream: Any) -> Single | None:  # noqa: ANN401 # likewise
+        """A request that may be carried out together with such requests on other streams; None: it may not."""
+
+    def join(self, singles: Sequence[Any], write: Write) -> bool:
+        """Carries out several of them, of one kind, which may be of other streams; False: nothing was."""
 
     def take(self, request: Request, stream: Any, company: bool) -> None:  # noqa: ANN401 # what the exchange was told to make
         """Carries out one request. `company`: others came in the same message. Raises TidegateError."""

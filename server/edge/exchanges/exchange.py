@@ -5,7 +5,6 @@ Knows no protocol: a `Dialect` translates between a client's messages and a `Str
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,8 +14,10 @@ import grpc
 from server.durability.keeper import AnyKeeper
 from server.edge.admission import Leaving
 from server.edge.exchanges.company import Company
-from server.edge.exchanges.dialect import ANSWERS, Bundle, Call, Dialect, Large, Outgoing, Request, Served
+from server.edge.exchanges.dialect import ANSWERS, Bundle, Call, Dialect, Outgoing, Request, Served, Single
 from server.edge.exchanges.pace import Pace
+from server.edge.exchanges.rounds import Rounds
+from server.edge.exchanges.writing import Writing
 from server.errors import Silent, TidegateError
 from server.futures import settle
 from server.streams.allowance import Allowance
@@ -36,6 +37,7 @@ class Exchange:
         allowed: how many bytes of messages that carry no answer may wait to be written before no more is read.
         silence: seconds after which a stream without any message is ended.
         pace: says how long requests may be taken.
+        rounds: takes requests together with those of other streams.
         note: is called with each request that was refused, and its stream.
     """
 
@@ -48,24 +50,24 @@ class Exchange:
         allowed: Allowance,
         silence: float,
         pace: Pace,
+        rounds: Rounds,
         note: Callable[[Failed, Any], None] = lambda _, __: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._call, self._dialect, self._keeper = call, dialect, keeper
-        self._allowed, self._silence, self._pace, self._note = allowed, silence, pace, note
+        self._call, self.dialect, self._keeper = call, dialect, keeper
+        self._allowed, self._silence, self._pace, self._rounds, self._note = allowed, silence, pace, rounds, note
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._stream = make(self._emit)
         self._stream.when_free(self._queue)
+        # reading
         self._silent: asyncio.TimerHandle | None = None  # ends a stream without a message
         self._last_was_read = self._reading = False  # the end of the call; requests are being taken
         self._stalled = self._queues = False  # no request is taken: see _stall; `_go_on` is to be called
         self._company = Company(dialect.at_once)  # what came together, and is not taken yet
-
-        self._outgoing: deque[Outgoing] | tuple[()] = ()  # an empty deque takes 760 bytes
-        self._unwritten = 0  # the bytes of those that carry no answer
-        self._making: asyncio.Task[bytes] | None = None  # the next message, which is large
-        self._will_write = False
-        self._sent = (0, 0)  # while the call is full: the bytes of the last messages, of answers and of others
+        self._gathered = False  # messages came, which are taken once other streams have been read
+        # writing
+        self._writing = Writing(call, dialect, pace, self._left, self.fail)
+        self.writable = self._writing.writable  # see Listener
         self._parking: asyncio.Task[None] | None = None
         self._leaving = self._finishing = self._ends = False  # _ends: no further message is to be read
 
@@ -84,17 +86,18 @@ class Exchange:
         finally:
             leaving.discard(self._leave)
             self._call.end()
-            for waits in (self._silent, self._parking, self._making):
+            for waits in (self._silent, self._parking):
                 if waits is not None:
                     waits.cancel()
             self._over = self._loop.create_future()  # an error in the one before refers to this frame
             self._over.cancel()
-            self._outgoing = ()
+            self._writing.end()
             self._stream.abandon()
             del self._stream  # they refer to each other, and its tables may be large
 
     def fail(self, error: BaseException) -> None:
         """Ends the stream with an error."""
+        self._writing.ended = True
         if not self._over.done():
             self._over.set_exception(error)
 
@@ -117,7 +120,7 @@ class Exchange:
         self._check_end()
 
     def _check_end(self) -> None:
-        if not self._finishing and self._stream.idle and not self._outgoing and not self._unwritten:
+        if not self._finishing and self._stream.idle and not self._writing.waiting and not self._writing.unwritten:
             self._finishing = True
             self._stream.finish(partial(settle, self._over, None))
 
@@ -125,7 +128,35 @@ class Exchange:
 
     def came(self) -> None:
         """There are messages."""
-        if not (self._stalled or self._last_was_read or self._reading):
+        if not (self._stalled or self._last_was_read or self._reading or self._gathered):
+            self._gathered = self.dialect.joins and self._rounds.add(self)
+            if not self._gathered:
+                self._read()
+
+    def single(self) -> Single | None:
+        """The message that came, if it may be carried out together with those of other streams; else it waits here."""
+        self._gathered, company = False, self._company
+        if self._over.done() or self._stalled or self._leaving or self._silent is not None or self._writing.waiting:
+            return None
+        if company.requests is not None or company.after is not None:
+            return None
+        try:
+            company.after = self._call.take()
+            if company.after is None or self._call.several or self._call.asks:
+                return None
+            single = self.dialect.single(company.after, self._stream)
+        except Exception as error:  # noqa: BLE001 # it is the stream's
+            self.fail(error)
+            return None
+        if single is not None:
+            company.after = None
+        return single
+
+    def go_on(self, request: Request | None = None) -> None:
+        """Takes what waits by itself, first of all the request that `single` gave away."""
+        if request is not None:
+            self._company.after = request
+        if not (self._over.done() or self._stalled):
             self._read()
 
     def _read(self) -> None:
@@ -143,8 +174,8 @@ class Exchange:
         except Exception as error:  # noqa: BLE001 # it is the stream's
             self.fail(error)
         self._reading = False
-        if self._outgoing:
-            self._write()
+        if self._writing.waiting:
+            self._writing.write()
         elif self._ends:
             self._check_end()
 
@@ -154,18 +185,18 @@ class Exchange:
             return False
         if self._company.requests is not None:
             return self._take_from(self._company)
-        if self._stream.full or self._unwritten >= self._allowed.size:
+        if self._stream.full or self._writing.unwritten >= self._allowed.size:
             return self._stall()
         message, self._company.after = self._company.after, None
         message = self._call.take() if message is None else message
         return message is not None and self._take_message(message)
 
     def _take_from(self, company: Company) -> bool:
-        if self._stream.working or self._unwritten >= self._allowed.size:
+        if self._stream.working or self._writing.unwritten >= self._allowed.size:
             return self._stall()
         if self._leaving:
             company.clear()
-        elif (those := company.several()) and self._dialect.together(those, self._stream):
+        elif (those := company.several()) and self.dialect.together(those, self._stream):
             company.took(those)
         elif (request := company.next()) is not None:
             self._take(request, company=True)
@@ -207,12 +238,12 @@ class Exchange:
 
     def _take(self, request: Request, company: bool) -> None:
         try:
-            self._dialect.take(request, self._stream, company)
+            self.dialect.take(request, self._stream, company)
         except Exception as error:
             if not isinstance(error, TidegateError):
                 log.exception("a request failed")
                 error = TidegateError("the server failed; its log has the details")
-            self._emit(self._dialect.refusal(request, self._stream, error))
+            self._emit(self.dialect.refusal(request, self._stream, error))
 
     # Writing ----------------------------------------------------------------------------------------------------------
 
@@ -220,79 +251,30 @@ class Exchange:
         if self._over.done():
             return
         if answer := isinstance(event, ANSWERS):
-            message: Outgoing = event.kept() if self._call.full else event
+            message: Outgoing = event
         else:
             if isinstance(event, Failed):
                 self._note(event, self._stream)
-            message = self._dialect.write(event)  # at once: what waits is counted as what it takes
-            self._unwritten += message.size if isinstance(message, Large) else len(message)
-        self._outgoing = self._outgoing or deque()
-        self._outgoing.append(message)
+            message = self.dialect.write(event)  # at once: what waits is counted as what it takes
+        writing = self._writing
+        writing.put(message)
         if not self._reading:
-            (self._write_later if self._will_write or not answer or self._stream.writes_later() else self._write)()
+            (
+                writing.write_later
+                if writing.will_write or not answer or self._stream.writes_later()
+                else writing.write
+            )()
 
-    def _write_later(self) -> None:
-        """Together with what else comes in this turn of the loop."""
-        if not self._will_write:
-            self._will_write = True
-            self._pace.soon(self._write)
-
-    def _write(self) -> None:
-        """Writes until nothing is left, the client does not read, or others are to get their turn."""
-        self._will_write = False
+    def answer(self, message: bytes, size: int) -> None:
+        """The answer to a request that was carried out together with those of other streams."""
         try:
-            while (outgoing := self._outgoing) and not self._call.full and not self._over.done():
-                if isinstance(large := outgoing[0], Large):
-                    return self._make(large)
-                self._sent = self._write_next(outgoing)
-                if not self._call.full:
-                    self._left()
-                if self._outgoing and self._pace.clock() > self._pace.ends():
-                    return self._write_later()
+            if not self._over.done():
+                self._writing.answer(message, size)
         except Exception as error:  # noqa: BLE001 # it is the stream's
             self.fail(error)
 
-    def _make(self, large: Large) -> None:
-        """Makes the next message in pieces, and then goes on."""
-        if self._making is None:
-            self._making = self._loop.create_task(large.make())
-            self._making.add_done_callback(partial(self._made, large))
-
-    def _made(self, large: Large, making: asyncio.Task[bytes]) -> None:
-        self._making = None
-        if making.cancelled() or self._over.done() or not (outgoing := self._outgoing):
-            return None
-        if (error := making.exception()) is not None:
-            return self.fail(error)
-        outgoing[0] = made = making.result()
-        self._unwritten += len(made) - large.size
-        return self._write()
-
-    def _write_next(self, outgoing: deque[Outgoing]) -> tuple[int, int]:
-        messages, count = self._dialect.bundle(outgoing)
-        answers = others = 0  # bytes
-        for _ in range(count):  # the arrays are freed now: they are in the message
-            sent = outgoing.popleft()
-            if isinstance(sent, bytes):
-                others += len(sent)
-            else:
-                answers += sent.size
-            del sent
-        self._outgoing = outgoing or ()
-        for message in messages:
-            self._call.send(message)
-        return answers, others
-
-    def writable(self) -> None:
-        """What was sent last has left."""
-        if not self._over.done():
-            self._left()
-            self._write()
-
-    def _left(self) -> None:
-        """Only now what was sent is not counted any more: until then the stream is not at its end."""
-        (answers, others), self._sent = self._sent, (0, 0)
-        self._unwritten -= others
+    def _left(self, answers: int) -> None:
+        """Answers of so many bytes have left, or other messages."""
         if answers:
             self._stream.written(answers)
         self._queue()

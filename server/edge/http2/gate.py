@@ -92,11 +92,13 @@ class TurnTime:
     def _go_on(self) -> None:
         self._have_time()
         self._begun = True
+        self._turn.read(len(self._waiting))
         try:
             for _ in range(len(self._waiting)):
                 self._waiting.popleft()()
                 if self.left <= 0:
                     break
+            self._turn.has_read()
         finally:
             self._due = False
             self._turn_later()

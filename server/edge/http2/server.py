@@ -136,11 +136,14 @@ class Http2Server:
             connection = Connection(self)
             return connection if tls is None else SecureTransport(connection, tls())
 
-        self._open = Sockets(
-            self.loop, (self.decrypting.begin, self.beginners.begin, self.others.begin), (self.turn.end,)
-        )
+        self._open = Sockets(self.loop, self._begin_reading, self.turn.end)
         for listening in self._sockets:
             self._open.listen(listening, made)
+
+    def _begin_reading(self, sockets: int) -> None:
+        for kind in (self.decrypting, self.beginners, self.others):
+            kind.begin()
+        self.turn.read(sockets)
 
     async def stop(self, grace: float) -> None:
         """Takes nothing further, lets calls end within `grace` seconds, and cancels the others."""

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import select
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -21,7 +21,6 @@ _ACCEPTED = 4  # connections that are accepted in one turn: likewise
 _BACKLOG = 1_024  # connections that wait to be accepted
 _READ = 2**16  # bytes that are read of a connection at a time
 _NOT_NOW = BlockingIOError, InterruptedError
-_Calls = Sequence[Callable[[], None]]
 _IN, _OUT, _ENDED = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP | select.EPOLLERR
 
 
@@ -37,10 +36,12 @@ class Sockets:
 
     Args:
         loop: the event loop.
-        begins, ends: are called before the sockets of a turn are read, and after that.
+        begins, ends: are called before the sockets of a turn are read, with their number, and after that.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, begins: _Calls = (), ends: _Calls = ()) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, begins: Callable[[int], None], ends: Callable[[], None]
+    ) -> None:
         self.loop = loop
         self._begins, self._ends = begins, ends
         self._epoll = select.epoll()
@@ -82,13 +83,12 @@ class Sockets:
 
     def _turn(self) -> None:
         """Those that are left out are ready in the next turn too; epoll puts those that were looked at behind them."""
-        for begin in self._begins:
-            begin()
-        for number, events in self._epoll.poll(0, _AT_ONCE):
+        ready = self._epoll.poll(0, _AT_ONCE)
+        self._begins(len(ready))
+        for number, events in ready:
             if (watched := self._watched.get(number)) is not None:
                 watched.ready(events)
-        for end in self._ends:
-            end()
+        self._ends()
 
 
 class _Door:

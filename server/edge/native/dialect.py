@@ -2,20 +2,32 @@
 
 import logging
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from server.caller import Caller
+from server.edge.exchanges.dialect import Write
 from server.edge.fields import NOTHING, Beside, Cut
 from server.edge.native import requests
+from server.edge.native.plain_steps import PlainSteps
 from server.edge.native.responses import Writer
 from server.errors import Refusal, TidegateError
 from server.settings import Settings
 from server.streams.events import Failed
+from server.streams.joined import Member, join
 from server.streams.stream import Stream
 from tidegate.v1 import sequence_pb2
 
 log = logging.getLogger(__name__)
 
 Request = requests.Read  # a refusal stands for what could not be read
+
+
+class Single(NamedTuple):
+    """A single step, which is taken together with those of other streams that are of the same kind."""
+
+    kind: tuple[Any, ...]
+    request: PlainSteps
+    member: Member
 
 
 class NativeDialect:
@@ -30,6 +42,7 @@ class NativeDialect:
         self._caller = caller
         most = settings.max_message_bytes
         self._smaller = 0 < caller.meter.limits.message_bytes < most  # than the reader has checked
+        self.joins = not self._smaller and self.at_once > 1
         self._writer = Writer(caller.meter.limits.message_bytes if self._smaller else most)
         self.bundle = self._writer.bundle
         self.write = self._writer.write
@@ -37,6 +50,12 @@ class NativeDialect:
     def take(self, request: Request, stream: Stream, company: bool) -> None:
         """See Dialect."""
         beside = NOTHING
+        if isinstance(request, PlainSteps):
+            if self._smaller:
+                self._caller.check_message(request.size)
+            plain = [(request.layout.name, request.input)]
+            stream.steps(request.handle, request.first_step, plain, request.answered, company)
+            return
         if not isinstance(request, sequence_pb2.StreamRequest):
             if isinstance(request, Refusal):
                 raise request
@@ -63,6 +82,29 @@ class NativeDialect:
             log.exception("steps that came together are taken one by one")
             return False
 
+    def single(self, request: Request, stream: Stream) -> Single | None:
+        """See Dialect."""
+        if type(request) is not PlainSteps or (member := stream.member(request.handle, request.first_step)) is None:
+            return None
+        kind = self._caller.meter, member.group.model, id(member.group.manner), request.layout
+        return Single(kind, request, member)
+
+    def join(self, singles: Sequence[Single], write: Write) -> bool:
+        """See Dialect."""
+        plain = [single.request for single in singles]
+        try:
+            return join(
+                [single.member for single in singles],
+                [each.first_step for each in plain],
+                [(plain[0].layout.name, requests.joined(plain))],
+                [each.answered for each in plain],
+                self._caller.meter,
+                lambda those, event: write(those, self._writer.several(event), event.size),
+            )
+        except Exception:
+            log.exception("steps that came together are taken one by one")
+            return False
+
     def _fleet(self, message: sequence_pb2.FleetSteps, stream: Stream, beside: Beside) -> None:
         handles, steps, answered = (beside.get(x, x) for x in (message.handles, message.steps, message.answered))
         requests.check_count("handles", len(handles) // 4, self._most_handles)
@@ -81,7 +123,8 @@ class NativeDialect:
         if isinstance(request, Cut):
             beside, request = request.beside, request.message
         handles, first_step = requests.concerned(request, self._most_handles, beside)
-        return Failed(error, handles, first_step, stream.handles.expected(handles), request.WhichOneof("request") or "")
+        kind = "steps" if isinstance(request, PlainSteps) else request.WhichOneof("request") or ""
+        return Failed(error, handles, first_step, stream.handles.expected(handles), kind)
 
 
 def _take_rare(request: sequence_pb2.StreamRequest, stream: Stream, beside: Beside) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from server.edge.exchanges.dialect import Bundle
 from server.edge.fields import NOTHING, SMALL, Beside, Buffer, Cut, cut, parsed, split
+from server.edge.native.plain_steps import Layouts, PlainSteps
 from server.errors import BadInput, OverLimit, Reason, Refusal, WrongState
 from server.runtime.input_check import Named
 from server.runtime.state_value import LATEST, Part
@@ -28,19 +29,25 @@ _MORE = sequence_pb2.StreamRequest.MORE_FIELD_NUMBER
 _LAST_HANDLE = 2**32 - 1  # as an answer can name it
 
 
-Read = sequence_pb2.StreamRequest | Cut[sequence_pb2.StreamRequest] | Refusal
+Read = PlainSteps | sequence_pb2.StreamRequest | Cut[sequence_pb2.StreamRequest] | Refusal
 
 
 def reader(limit: int) -> Callable[[Buffer], Read | Bundle]:
     """A deserialiser. For a message that cannot be taken it returns the refusal, so that the stream goes on."""
+    layouts = Layouts()
 
     def read(data: Buffer) -> Read | Bundle:
         size = len(data)
         try:
+            if isinstance(data, bytes) and size <= min(SMALL, limit):
+                plain = layouts.read(data)
+                if plain and len(plain) <= _MAX_REQUESTS:
+                    return plain[0] if len(plain) == 1 else Bundle(plain)
             if size > limit:
                 raise OverLimit(f"a message of {size} bytes came; {limit} is the limit. Send smaller chunks or fleets")
             if size <= SMALL:
                 request = parsed(sequence_pb2.StreamRequest, data)
+                layouts.learn(request)
                 return _bundle(request) if request.more else request
             parts = split(data, _MORE, _MAX_REQUESTS)
             if len(parts) > 1 or size > _LARGE:
@@ -105,6 +112,23 @@ def single_steps(requests: Sequence[Read]) -> tuple[list[int], list[int], Named,
 
     None: they are not.
     """
+    if type(first_of := requests[0]) is PlainSteps:
+        layout = first_of.layout
+        plain = [each for each in requests if type(each) is PlainSteps and each.layout is layout]
+        if len(plain) < len(requests):
+            return None
+        handles, steps, answered = [x.handle for x in plain], [x.first_step for x in plain], [x.answered for x in plain]
+        return handles, steps, [(layout.name, joined(plain))], answered
+    return _single_steps(requests)
+
+
+def joined(plain: Sequence[PlainSteps]) -> np.ndarray:
+    """The inputs [N, ...] of requests of one layout."""
+    layout = plain[0].layout
+    return np.ndarray((len(plain), *layout.shape), layout.dtype, b"".join([each.data for each in plain]))
+
+
+def _single_steps(requests: Sequence[Read]) -> tuple[list[int], list[int], Named, list[int]] | None:
     handles, steps, answered, data = list[int](), list[int](), list[int](), list[bytes]()
     first: tensor_pb2.Tensor | None = None
     for request in requests:
@@ -195,8 +219,12 @@ def wants_values(encoding: int) -> bool:
     return encoding == tensor_pb2.ENCODING_VALUES
 
 
-def concerned(request: sequence_pb2.StreamRequest, most: int, beside: Beside = NOTHING) -> tuple[np.ndarray, int]:
+def concerned(
+    request: PlainSteps | sequence_pb2.StreamRequest, most: int, beside: Beside = NOTHING
+) -> tuple[np.ndarray, int]:
     """The handles that a request is about, or the first of them if there are more than `most`, and its first step."""
+    if isinstance(request, PlainSteps):
+        return np.array([request.handle]), request.first_step
     kind = request.WhichOneof("request")
     match kind:
         case "steps":

@@ -10,7 +10,7 @@ import numpy as np
 
 from server.durability.pieces import pieces
 from server.edge import status
-from server.edge.exchanges.dialect import Large, Outgoing
+from server.edge.exchanges.dialect import Large, Outgoing, Whole
 from server.edge.native import descriptions
 from server.edge.pieces import PIECE, Message, Numbers, Part, field, made_of
 from server.edge.prediction import Prediction
@@ -73,8 +73,10 @@ class Writer:
             return (self.answer(first),), 1
         if isinstance(first, bytes):
             return (first,), 1
+        if isinstance(first, Whole):
+            return (first.message,), 1
         if isinstance(first, SeveralAnswered):
-            messages = self._several(first)
+            messages = self.several(first)
             return (_together(messages),) if first.form.bundle else messages, 1
         assert isinstance(first, Answer)
         message = self.answer(first)
@@ -107,7 +109,7 @@ class Writer:
             single = self._single[key] = _Single(event)
         return single
 
-    def _several(self, event: SeveralAnswered) -> list[bytes]:
+    def several(self, event: SeveralAnswered) -> list[bytes]:
         """The messages for its answers."""
         if event.form.values:
             return [bytes(_answered(each)) for each in event.apart()]

@@ -12,6 +12,7 @@ from server.edge import calls
 from server.edge.backend import Backend
 from server.edge.exchanges.exchange import Exchange
 from server.edge.exchanges.pace import Pace
+from server.edge.exchanges.rounds import Rounds
 from server.edge.fields import Cut, cut
 from server.edge.metered import carried
 from server.edge.native import requests, responses
@@ -41,6 +42,7 @@ def exchange(
     settings: Settings,
     turns: Turns,
     pace: Pace,
+    rounds: Rounds,
     allowed: Allowance,
     context: Context,
     caller: Caller,
@@ -52,7 +54,7 @@ def exchange(
         return Stream(catalogue, keeper, settings.max_sequences, allowed, emit, caller, route, turns)
 
     call, dialect, note = carried(context, caller), NativeDialect(settings, caller), refusals.of(caller)
-    return Exchange(call, dialect, make, keeper, allowed, settings.silent_seconds, pace, note)
+    return Exchange(call, dialect, make, keeper, allowed, settings.silent_seconds, pace, rounds, note)
 
 
 class Servicer:
@@ -76,7 +78,7 @@ class Servicer:
 
     def _exchange(self, context: Context, caller: Caller, allowed: Allowance) -> Exchange:
         backend = self._backend
-        shared = backend.admission, backend.keeper, backend.settings, backend.turns, backend.pace
+        shared = backend.admission, backend.keeper, backend.settings, backend.turns, backend.pace, backend.rounds
         return exchange(*shared, allowed, context, caller, backend.refusals)
 
     async def predict(self, asked: Cut[tidegate_pb2.PredictRequest], caller: Caller, context: Context) -> Message:

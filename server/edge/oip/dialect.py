@@ -12,7 +12,7 @@ from functools import partial
 from typing import Never, NoReturn
 
 from server.caller import Caller
-from server.edge.exchanges.dialect import Outgoing, Whole
+from server.edge.exchanges.dialect import Outgoing, Whole, Write
 from server.edge.oip import responses
 from server.edge.oip.inference import Inference, Prepared
 from server.edge.oip.requests import Asked, Rejected
@@ -203,9 +203,17 @@ class OipDialect:
     """See Dialect."""
 
     at_once = 1
+    joins = False
 
     def together(self, _those: Sequence[Asked | Rejected], _stream: Visit) -> bool:
         """See Dialect: each sequence has a stream of its own."""
+        return False
+
+    def single(self, _request: Asked | Rejected, _stream: Visit) -> None:
+        """See Dialect: likewise."""
+
+    def join(self, _singles: Sequence[Never], _write: Write) -> bool:
+        """Never called."""
         return False
 
     def take(self, request: Asked | Rejected, stream: Visit, company: bool) -> None:

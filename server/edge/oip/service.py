@@ -119,7 +119,7 @@ class InferenceServicer:
         make = partial(Visit, self._inference, self._writer, caller, allowed)
         backend, call = self._backend, carried(context, caller)
         silent = backend.settings.silent_seconds
-        return Exchange(call, OipDialect(), make, backend.keeper, allowed, silent, backend.pace)
+        return Exchange(call, OipDialect(), make, backend.keeper, allowed, silent, backend.pace, backend.rounds)
 
     # What there is ----------------------------------------------------------------------------------------------------
 

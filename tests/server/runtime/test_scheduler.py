@@ -19,8 +19,8 @@ class Sink:
         raise NotImplementedError
 
 
-def block(slots: list[int], steps: int) -> Block:
-    return Block(slots=np.array(slots, np.intp), steps=steps, inputs={}, trace=False, sink=Sink())
+def block(slots: list[int], steps: int, *, singles: bool = False) -> Block:
+    return Block(slots=np.array(slots, np.intp), steps=steps, inputs={}, trace=False, sink=Sink(), singles=singles)
 
 
 @dataclass
@@ -41,8 +41,8 @@ class Run:
         self.index: dict[int, int] = {}
 
     def add(self, slots: list[int], steps: int) -> Block:
-        new = block(slots, steps)
         number = len(self.blocks)
+        new = block(slots, steps, singles=number % 2 == 0)
         self.blocks.append(new)
         self.index[id(new)] = number
         if not steps:
@@ -308,6 +308,38 @@ def test_more_singles_than_a_batch_takes_have_their_turns_alike() -> None:
         assert batch is not None
         scheduler.finish(batch)
     assert {each.done for each in blocks} == {20}
+
+
+def test_a_row_of_a_block_that_has_run_is_free_before_the_others_have() -> None:
+    scheduler = Scheduler(10, 4, lambda _: 1)
+    both = block(list(range(6)), 1, singles=True)
+    scheduler.add(both)
+    batch = scheduler.next()
+    assert batch is not None
+    assert not scheduler.is_free(np.arange(4))
+    scheduler.finish(batch)
+    assert scheduler.is_free(np.arange(4))
+    assert not scheduler.is_free(np.arange(4, 6))
+    again, behind = block([0], 1), block([5], 1)
+    scheduler.add(again)
+    scheduler.add(behind)
+    batch = scheduler.next()
+    assert batch is not None
+    assert [take.block for take in batch.takes] == [both, again]
+    scheduler.finish(batch)
+    batch = scheduler.next()
+    assert batch is not None
+    assert [take.block for take in batch.takes] == [behind]
+
+
+def test_single_steps_that_came_together_go_before_a_fleet_as_those_that_came_alone() -> None:
+    scheduler = Scheduler(1_000, 8, lambda _: 1)
+    fleet, both = block(list(range(100, 900)), 1), block(list(range(6)), 1, singles=True)
+    scheduler.add(fleet)
+    scheduler.add(both)
+    batch = scheduler.next()
+    assert batch is not None
+    assert [(take.block, take.rows) for take in batch.takes] == [(both, 6), (fleet, 2)]
 
 
 def test_a_long_row_of_dropped_blocks_is_closed_at_once() -> None:

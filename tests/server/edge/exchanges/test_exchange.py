@@ -311,7 +311,7 @@ def test_an_answer_that_waits_for_its_client_does_not_keep_the_batch_that_it_ran
     exchange._emit(Answered(0, 0, form, [batch[:, 5]], batch[:, 5], 100))
     del batch
     assert kept() is None
-    answer = exchange._outgoing.pop()
+    answer = exchange._writing.waiting.pop()
     assert isinstance(answer, Answered)
     assert answer.trace is not None
     assert [answer.outputs[0].tobytes(), answer.trace.tobytes()] == [numbers] * 2

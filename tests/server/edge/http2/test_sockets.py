@@ -63,7 +63,7 @@ async def listening(
 ) -> AsyncIterator[tuple[tuple[str, int], list[str]]]:
     """The address of a listener, and what its connections were told."""
     told: list[str] = []
-    watched = Sockets(asyncio.get_running_loop())
+    watched = Sockets(asyncio.get_running_loop(), lambda _: None, lambda: None)
     door = socket.create_server(("127.0.0.1", 0), backlog=CROWD)
     for kind in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # of its connections
         door.setsockopt(socket.SOL_SOCKET, kind, LITTLE)

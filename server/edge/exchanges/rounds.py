@@ -1,0 +1,87 @@
+"""Takes together what came at the same time on several streams, where that can be done."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from server.runtime.loop_turn import ENDLESS, LoopTurn
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from server.edge.exchanges.dialect import Request, Single
+    from server.edge.exchanges.exchange import Exchange
+
+_AT_ONCE = 64  # streams whose messages are taken without a break
+
+
+class Rounds:
+    """Of one event loop.
+
+    Args:
+        turn: of the loop; says when several sockets are read.
+    """
+
+    def __init__(self, turn: LoopTurn = ENDLESS) -> None:
+        self._turn = turn
+        self._came: list[Exchange] = []  # while sockets are read
+        self._waiting: deque[Exchange] = deque()
+        self._due = False
+
+    def add(self, exchange: Exchange) -> bool:
+        """Takes its messages once all sockets that are being read have been; False: there is no other."""
+        if not self._came and not self._turn.after_reading(self._begin):
+            return False
+        self._came.append(exchange)
+        return True
+
+    def _begin(self) -> None:
+        came, self._came = self._came, []
+        self._waiting.extend(came)
+        if not self._due:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """For as long as this turn has time; 64 streams at least."""
+        began = now = perf_counter()
+        ends = began + self._turn.left
+        while self._waiting:
+            _take([self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))])
+            now = perf_counter()
+            if now >= ends:
+                break
+        self._turn.spend(now - began)
+        self._due = bool(self._waiting)
+        if self._due:
+            self._turn.later(self._go_on)
+
+
+def _take(exchanges: Sequence[Exchange]) -> None:
+    """Nothing is taken by itself before all that can be joined is: it may change what others have looked up."""
+    alike: dict[Hashable, list[tuple[Exchange, Single]]] = {}
+    apart: list[tuple[Exchange, Request | None]] = []
+    for exchange in exchanges:
+        if (single := exchange.single()) is None:
+            apart.append((exchange, None))
+        else:
+            alike.setdefault(single.kind, []).append((exchange, single))
+    for those in alike.values():
+        if len(those) == 1 or not _join(those):
+            apart += [(exchange, single.request) for exchange, single in those]
+    for exchange, request in apart:
+        exchange.go_on(request)
+
+
+def _join(those: Sequence[tuple[Exchange, Single]]) -> bool:
+    exchanges = [exchange for exchange, _ in those]
+    return exchanges[0].dialect.join([single for _, single in those], partial(_write, exchanges))
+
+
+def _write(exchanges: Sequence[Exchange], those: slice, messages: Sequence[bytes], size: int) -> None:
+    each = size // len(messages)
+    for exchange, message in zip(exchanges[those], messages, strict=True):
+        exchange.answer(message, each)

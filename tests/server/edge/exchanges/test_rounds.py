@@ -1,0 +1,206 @@
+"""What comes at the same time on several streams is computed together, and answered as if each had come by itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from server.edge.exchanges.exchange import Exchange
+from server.edge.exchanges.rounds import Rounds
+from server.edge.native import dialect
+from server.runtime.loop_turn import LoopTurn
+from server.streams.joined import join
+from tests.end_to_end.test_bundles import odd, outcome
+from tests.raw_stream import NO_TRACE, open_, selection, steps
+from tests.server.world import World
+from tidegate.v1 import sequence_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tests.server.world import Line
+
+MANY = 12
+
+
+class Crowd:
+    """Streams of one server, each with a sequence under handle 0."""
+
+    def __init__(self, world: World, trace: pb.TraceSelection | None, *, bundle: bool = False) -> None:
+        self.world = world
+        self.lines: list[Line] = []
+        for _ in range(MANY):
+            world.connect(0, 0)
+            line = world.lines[0]
+            assert line is not None
+            line.say(open_(0, model="recall", trace=trace, bundle=bundle))
+            self.lines.append(line)
+        self.hear()
+
+    def hear(self) -> list[list[Any]]:
+        """What each is told by now."""
+        self.world.quiet()
+        told = []
+        for line in self.lines:
+            messages = [pb.StreamResponse.FromString(bytes(message)) for message in line.down]
+            line.down.clear()
+            parts = [part for message in messages for part in (message, *message.more)]
+            told.append(sorted((outcome(part) for part in parts if not part.HasField("opened")), key=repr))
+        return told
+
+    def say(self, requests: Sequence[Sequence[pb.StreamRequest]]) -> None:
+        """These, to each line its own, at the same time."""
+        for line, those in zip(self.lines, requests, strict=True):
+            line.say(*those)
+
+
+@pytest.fixture
+def joined(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
+    """How often so many steps were taken as one block."""
+    counted = Counter[int]()
+
+    def counting(members: Any, *given: Any) -> bool:  # noqa: ANN401 - as `join` has them
+        taken = join(members, *given)
+        counted[len(members)] += taken
+        return taken
+
+    monkeypatch.setattr(dialect, "join", counting)
+    return counted
+
+
+@pytest.fixture
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    world = World(tmp_path_factory.getbasetemp(), max_sequences=4 * MANY)
+    world.pushes = True
+    yield world
+    assert not world.faults
+    world.close()
+
+
+def single(step: int, at: int, rows: np.ndarray) -> list[pb.StreamRequest]:
+    return [steps(0, step, rows[step, at])]
+
+
+def test_single_steps_of_several_streams_are_one_block_each_time(world: World, joined: Counter[int]) -> None:
+    crowd, rows = Crowd(world, NO_TRACE), np.random.default_rng(1).standard_normal((3, MANY, 3), dtype=np.float32)
+    for step in range(3):
+        crowd.say([single(step, at, rows) for at in range(MANY)])
+        assert [[one[:3] for one in told] for told in crowd.hear()] == [[("answers", 0, step)]] * MANY
+    assert joined == {MANY: 3}
+
+
+@pytest.mark.parametrize("bundle", [False, True], ids=["an answer a message", "bundled answers"])
+@pytest.mark.parametrize("trace", [NO_TRACE, selection(every=2), None], ids=["no trace", "every other", "trace"])
+def test_whatever_comes_at_the_same_time_is_answered_to_the_byte_as_if_it_had_come_alone(
+    world: World, joined: Counter[int], trace: pb.TraceSelection | None, bundle: bool
+) -> None:
+    random = np.random.default_rng(7)
+    apart, together = Crowd(world, trace, bundle=bundle), Crowd(world, trace, bundle=bundle)
+    due, kinds = [0] * MANY, Counter[str]()
+    for number in range(30):
+        requests = [[steps(0, step, random.standard_normal(3, dtype=np.float32))] for step in due]
+        for at in range(MANY):
+            if number % 4 and random.random() < 0.15:
+                requests[at] = odd(random, 0, due[at])
+        for at, those in enumerate(requests):
+            for request in those:
+                apart.lines[at].say(request)
+                world.quiet()
+        alone = apart.hear()
+        together.say(requests)
+        assert together.hear() == alone
+        for at, told in enumerate(alone):
+            kinds.update(one[0] for one in told)
+            for one in told:
+                due[at] += one[3] if one[0] == "answers" else one[0] == "fleet"
+    assert kinds["answers"] > 250
+    assert kinds["failure"] > 10
+    assert (joined[MANY] > 5) is (trace is None or trace.every < 2)
+
+
+def test_a_client_that_does_not_read_gets_its_answer_later_and_no_other_waits_for_it(
+    world: World, joined: Counter[int]
+) -> None:
+    crowd, rows = Crowd(world, NO_TRACE), np.random.default_rng(1).standard_normal((3, MANY, 3), dtype=np.float32)
+    late = crowd.lines[4]
+    late.reads = False
+    late.down.append(b"")  # it is full
+    crowd.say([single(0, at, rows) for at in range(MANY)])
+    world.quiet()
+    late.down.clear()
+    late.reads = True
+    assert [len(told) for told in crowd.hear()] == [1] * 4 + [0] + [1] * 7
+    exchange = late._listener
+    assert isinstance(exchange, Exchange)
+    exchange.writable()
+    assert [len(told) for told in crowd.hear()] == [0] * 4 + [1] + [0] * 7
+    crowd.say([single(1, at, rows) for at in range(MANY)])
+    assert [len(told) for told in crowd.hear()] == [1] * MANY
+    assert joined == {MANY: 2}
+
+
+def test_a_client_that_is_gone_while_its_step_runs_harms_no_other(world: World, joined: Counter[int]) -> None:
+    crowd, rows = Crowd(world, NO_TRACE), np.random.default_rng(1).standard_normal((3, MANY, 3), dtype=np.float32)
+    crowd.say([single(0, at, rows) for at in range(MANY)])
+    world.tick(2)
+    crowd.lines[3].serving.cancel()
+    told = crowd.hear()
+    assert [len(each) for at, each in enumerate(told) if at != 3] == [1] * (MANY - 1)
+    assert joined[MANY] == 1
+
+
+def test_a_stream_that_fails_while_it_is_answered_ends_alone(
+    world: World, joined: Counter[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd, rows = Crowd(world, NO_TRACE), np.random.default_rng(1).standard_normal((3, MANY, 3), dtype=np.float32)
+
+    def broken(_: bytes) -> None:
+        raise RuntimeError("the socket is gone")
+
+    monkeypatch.setattr(crowd.lines[3], "send", broken)
+    crowd.say([single(0, at, rows) for at in range(MANY)])
+    told = crowd.hear()
+    assert [len(each) for at, each in enumerate(told) if at != 3] == [1] * (MANY - 1)
+    assert joined == {MANY: 1}
+    with pytest.raises(RuntimeError, match="the socket is gone"):
+        world.run(crowd.lines[3].serving)
+
+
+class Reader:
+    """In place of an exchange: notes that it reads."""
+
+    def __init__(self, noted: list[int], number: int) -> None:
+        self._noted, self._number = noted, number
+
+    def single(self) -> None:
+        """None: it takes what came by itself."""
+
+    def go_on(self, _: object) -> None:
+        self._noted.append(self._number)
+
+
+def test_hundreds_of_streams_share_the_turns_of_the_loop() -> None:
+    later: list[Any] = []
+    turn = LoopTurn(later.append, most=1e-9)
+    rounds, noted = Rounds(turn), list[int]()
+    turn.read(200)
+    assert all(rounds.add(Reader(noted, number)) for number in range(200))  # type: ignore[arg-type]
+    assert noted == []
+    turn.end()
+    assert noted == list(range(64))
+    while later:
+        later.pop(0)()
+    assert noted == list(range(200))
+
+
+def test_while_one_socket_is_read_nothing_is_to_wait_for() -> None:
+    turn = LoopTurn(lambda _: None)
+    rounds, noted = Rounds(turn), list[int]()
+    assert not rounds.add(Reader(noted, 0))  # type: ignore[arg-type]
+    turn.read(1)
+    assert not rounds.add(Reader(noted, 0))  # type: ignore[arg-type]
+    turn.end()
+    assert noted == []
