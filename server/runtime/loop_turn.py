@@ -3,7 +3,7 @@
 Reading, requests, answers and writes each have a bound of their own; without a common one they would add up in a turn.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from time import perf_counter
 from typing import TypeVar
@@ -27,7 +27,7 @@ class LoopTurn:
         self._most = most
         self.left = most  # seconds of this turn; below 0: what was begun took longer
         self._due = self._ended = False  # `_next` is to be called; sockets were read since it was asked for
-        self._reads_several = False  # several sockets are being read
+        self._reads_several = False  # several sockets, or calls of one, are being read
         self._read: list[Callable[[], None]] = []  # what is to be called once they are
 
     def spend(self, seconds: float) -> None:
@@ -44,18 +44,28 @@ class LoopTurn:
         finally:
             self.spend(perf_counter() - began)
 
-    def read(self, sockets: int) -> None:
-        """So many sockets are read from now on, until `has_read`."""
-        self._reads_several = sockets > 1
+    def read(self, several: int) -> None:
+        """So many sockets, or calls of one, are read from now on, until `has_read`."""
+        self._reads_several = several > 1
+
+    def read_all(self, reads: Sequence[Callable[[], None]]) -> None:
+        """Calls these, each of which reads one of them."""
+        within = self._reads_several  # others are being read, of which these are a part
+        if not within:
+            self.read(len(reads))
+        for read in reads:
+            read()
+        if not within:
+            self.has_read()
 
     def after_reading(self, call: Callable[[], None]) -> bool:
-        """Calls it once several sockets that are being read have been; False: there are none, or only one."""
+        """Calls it once those that are being read have been; False: there are none, or only one."""
         if self._reads_several:
             self._read.append(call)
         return self._reads_several
 
     def has_read(self) -> None:
-        """Those sockets have been read."""
+        """They have been read."""
         self._reads_several = False
         calls, self._read = self._read, []
         for call in calls:

@@ -50,9 +50,8 @@ class Connection(asyncio.Protocol):
         self._reading = server.beginners  # shares the time of a turn
         self._unread = b""  # that was read and waits for its turn
         self._waits_for_turn = False
-        self._waits = False  # nothing is read
+        self._waits = self._closing = False  # nothing is read; nor written
         self._out: list[bytes] = []
-        self._closing = False
         self._due = -1  # at this tick of the timers it is looked at; -1: at none
         self._heard = True  # since the timer ran last
         self._asked = False  # a ping was sent, and nothing was heard since
@@ -127,8 +126,10 @@ class Connection(asyncio.Protocol):
         """How many of its last bytes are left. Each call hears at once of messages that came together: they batch."""
         left = self._codec.receive(data, _BLOCKS)
         hearing, self.hearing = self.hearing, []
-        for call in hearing:
-            call.came()
+        if len(hearing) == 1:
+            hearing[0].came()
+        elif hearing:
+            self.server.turn.read_all([call.came for call in hearing])
         return left
 
     def _guarded(self, work: Callable[[Any], int | None], given: object) -> int:

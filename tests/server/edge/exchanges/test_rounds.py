@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tests.server.world import Line
 
 MANY = 12
+ROW = np.zeros(3, np.float32)
 
 
 class Crowd:
@@ -38,6 +40,8 @@ class Crowd:
             assert line is not None
             line.say(open_(0, model="recall", trace=trace, bundle=bundle))
             self.lines.append(line)
+        self.hear()
+        self.say([[steps(0, 9, ROW)]] * MANY)  # is refused; from now on the layout is known
         self.hear()
 
     def hear(self) -> list[list[Any]]:
@@ -204,3 +208,20 @@ def test_while_one_socket_is_read_nothing_is_to_wait_for() -> None:
     assert not rounds.add(Reader(noted, 0))  # type: ignore[arg-type]
     turn.end()
     assert noted == []
+
+
+def test_several_calls_of_one_connection_are_waited_for_as_several_sockets_are() -> None:
+    turn = LoopTurn(lambda _: None)
+    rounds, noted = Rounds(turn), list[int]()
+
+    def came(number: int) -> None:
+        assert rounds.add(Reader(noted, number))  # type: ignore[arg-type]
+
+    turn.read_all([partial(came, number) for number in range(3)])
+    assert noted == [0, 1, 2]
+    turn.read(2)
+    turn.read_all([partial(came, number) for number in range(3, 5)])
+    came(5)
+    assert noted == [0, 1, 2]
+    turn.end()
+    assert noted == [0, 1, 2, 3, 4, 5]
