@@ -6,10 +6,11 @@ Also makes those ready that were resumed before later checkpoints and have not t
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from secrets import randbelow
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from server.durability.pieces import in_turns, pieces
 from server.durability.registry import Registry
 from server.durability.sequence import Life, ServedSequence
 from server.durability.snapshot import taken, writes
-from server.errors import Reason, StoreFailed, StoreSilent, TidegateError
+from server.errors import OverLimit, Reason, StoreFailed, StoreSilent, TidegateError
 from server.runtime.turns import Work
 from server.stores import store
 
@@ -32,9 +33,30 @@ if TYPE_CHECKING:
     from server.runtime.served_model import ServedModel
 
 _MOST = 64  # sequences that are parked, or put back, before others get their turn
+_PORTION = 256  # sequences of an account that the store is asked for in one call: others wait behind one
 _ENOUGH = 4_096  # slots of an account among which one is looked for that may sleep instead of another
 
 _Kept = dict[ServedSequence, Found | store.Reason]  # what a store has of some, or why that is nothing
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """Sequences of one model that are to be woken together, and who waits for it."""
+
+    asleep: Sequence[ServedSequence]
+    awake: asyncio.Future[None]
+
+    @property
+    def model(self) -> ServedModel:
+        return self.asleep[0].model
+
+    def end(self, error: Exception | None = None) -> None:
+        if self.awake.done():
+            return  # who waited is gone
+        if error is None:
+            self.awake.set_result(None)
+        else:
+            self.awake.set_exception(error)
 
 
 @dataclass(eq=False)
@@ -44,8 +66,7 @@ class Parking:
     _store: StoreThread
     _registry: Registry
     _patience: float  # seconds without a step until a sequence is idle
-    _called: list[ServedSequence] = field(init=False, default_factory=list)  # in this turn of the loop
-    _reading: Awaitable[_Kept] = field(init=False)
+    _calls: dict[str, deque[_Call]] = field(init=False, default_factory=dict)  # by account, where any are under way
 
     # Falling asleep ---------------------------------------------------------------------------------------------------
 
@@ -79,13 +100,15 @@ class Parking:
         return self._put_to_sleep(model, model.watermarks.idle(model.slots.done, since), since, more)
 
     def _put_to_sleep(self, model: ServedModel, slots: np.ndarray, since: float, more: Callable[[], bool]) -> Work:
-        watermarks = model.watermarks
+        def rests(slot: int) -> bool:
+            at_rest = model.watermarks.seen.item(slot) <= since and not model.watermarks.fresh.item(slot)
+            return at_rest and model.watermarks.written.item(slot) == model.slots.done.item(slot)
+
         for at, slot in enumerate(slots.tolist(), 1):
             if not more():
                 return
-            sequence = self._registry.at(model).get(slot)
-            rests = watermarks.seen.item(slot) <= since and watermarks.written.item(slot) == model.slots.done.item(slot)
-            if rests and sequence is not None and sequence.holder is not None and sequence.holder.let_sleep(sequence):
+            sequence = self._registry.at(model).get(slot) if rests(slot) else None
+            if sequence is not None and sequence.holder is not None and sequence.holder.let_sleep(sequence):
                 self._registry.sleep(sequence)
             if at % _MOST == 0:
                 yield
@@ -93,7 +116,7 @@ class Parking:
     # Waking up --------------------------------------------------------------------------------------------------------
 
     def wake(self, sequences: Sequence[ServedSequence], then: Callable[[TidegateError | None], None]) -> None:
-        """Makes sequences ready for a step; `then` is called once they are, or with the error.
+        """Makes sequences of one model ready for a step; `then` is called once they are, or with the error.
 
         Sleeping ones are put back into slots; later checkpoints of branched ones are deleted.
         """
@@ -107,46 +130,83 @@ class Parking:
         if branched:
             await self._cut_off(branched)
 
-    async def _bring_back(self, sequences: Sequence[ServedSequence]) -> None:
-        kept = await self._read(sequences)
-        async for part in pieces(len(sequences), _MOST):
-            for sequence in sequences[part]:
-                found = kept.pop(sequence)
-                if sequence.life is not Life.ASLEEP:
-                    continue  # it woke up, or left, meanwhile
-                if isinstance(found, Found):
-                    self._return(sequence, found)
-                else:
-                    self._registry.lose_asleep(sequence, found)
+    async def _bring_back(self, asleep: Sequence[ServedSequence]) -> None:
+        """Waits until they are awake, and those of their account that were called before."""
+        call, account = _Call(asleep, asyncio.get_running_loop().create_future()), account_of(asleep[0].owner)
+        if account in self._calls:
+            self._calls[account].append(call)
+        else:
+            self._calls[account] = deque([call])
+            self._store.run(self._wake_all(account), lambda _: None)
+        await call.awake
 
-    def _read(self, sequences: Sequence[ServedSequence]) -> Awaitable[_Kept]:
-        """What the store has of them: one call for all that are woken in one turn of the event loop."""
-        if not self._called:
-            self._reading = asyncio.ensure_future(self._read_all())
-        self._called.extend(sequences)
-        return self._reading
+    async def _wake_all(self, account: str) -> None:
+        """Wakes what is called of an account until nothing is: other accounts wait behind one call of the store."""
+        waiting = self._calls[account]
+        while waiting:
+            calls, count = list[_Call](), 0
+            while waiting and count < _PORTION:
+                calls.append(waiting.popleft())
+                count += len(calls[-1].asleep)
+            try:
+                await self._store.in_time(self._wake_together(calls, account), count)
+            except Exception as error:  # noqa: BLE001 - it is raised where they are waited for
+                if isinstance(error, StoreFailed | StoreSilent):  # the others have waited for the store as long
+                    calls += waiting
+                    waiting.clear()
+                for call in calls:
+                    call.end(error)
+            await asyncio.sleep(0)
+        del self._calls[account]
 
-    async def _read_all(self) -> _Kept:
-        called, self._called = self._called, []
-        now = self._registry.clock()
-        kept = await self._store.ask_soon(lambda s: _woken(s, called, now))
-        wanted = Counter((sequence.model, account_of(sequence.owner)) for sequence in called)
-        for (model, account), count in wanted.items():
+    async def _wake_together(self, calls: Sequence[_Call], account: str) -> None:
+        """The store is asked for those alone that there is room for, so that no refused request costs a call of it."""
+        slots: dict[ServedModel, list[int]] = {call.model: [] for call in calls}  # that are kept for them
+        for model in slots:
+            count = sum(len(call.asleep) for call in calls if call.model is model)
             await in_turns(self._make_way(model, count, account))  # for all at once: it looks at every slot
-        return kept
+        try:
+            going = [call async for call in self._admitted(calls, account, slots)]
+            called = [sequence for call in going for sequence in call.asleep]
+            for at in range(0, len(called), _PORTION):
+                some, now = called[at : at + _PORTION], self._registry.clock()
+                kept = await self._store.ask_soon(partial(_woken, called=some, now=now))
+                async for part in pieces(len(some), _MOST):
+                    for sequence in some[part]:
+                        self._return(sequence, kept.pop(sequence), slots[sequence.model])
+        finally:
+            for model, unused in slots.items():
+                model.slots.give_back(unused)
+        for call in going:
+            call.end()
 
-    def _return(self, sequence: ServedSequence, found: Found) -> None:
+    async def _admitted(
+        self, calls: Sequence[_Call], account: str, slots: dict[ServedModel, list[int]]
+    ) -> AsyncIterator[_Call]:
+        """Keeps slots for those calls that there is room for, and refuses the others."""
+        async for part in pieces(len(calls), _MOST):
+            for call in calls[part]:
+                try:
+                    slots[call.model] += call.model.slots.reserve(len(call.asleep), account).tolist()
+                    yield call
+                except OverLimit as refusal:
+                    call.end(refusal)
+
+    def _return(self, sequence: ServedSequence, found: Found | store.Reason, slots: list[int]) -> None:
+        """Puts a sequence into one of these slots, which it takes from the list."""
+        if sequence.life is not Life.ASLEEP:
+            return  # it left meanwhile
+        if not isinstance(found, Found):
+            self._registry.lose_asleep(sequence, found)
+            return
         kept = found.checkpoint
         if kept is None or kept.step != sequence.steps:  # the newest is damaged: its client can go back further
             self._registry.lose([sequence], Reason.DRAINING, "sequence '{}' has to be resumed")
             return
-        model, account = sequence.model, account_of(sequence.owner)
-        for _ in self._make_way(model, 1, account):
-            pass
-        slots = model.slots.reserve(1, account)
+        model, slot = sequence.model, slots.pop()
         row = model.graph.initial if kept.state is None else kept.state
-        model.slots.restore(slots, row[np.newaxis], np.array([kept.step]))
-        self._registry.wake(sequence, slots.item(), kept.step, later=found.later)
+        model.slots.restore(np.array([slot]), row[np.newaxis], np.array([kept.step]))
+        self._registry.wake(sequence, slot, kept.step, later=found.later)
 
     # Deleting later checkpoints ---------------------------------------------------------------------------------------
 

@@ -61,8 +61,9 @@ class Notices:
         handle, model, window = sequence.handle, sequence.model, self.window
         if window.gone or window.holds(handle) or not self.handles.is_open(handle):
             return False
-        slot = self.handles.slots.item(handle)
-        if self.handles.next.item(handle) != model.slots.done.item(slot) or self.backlog.concerns(handle):
+        written = model.watermarks.written.item(self.handles.slots.item(handle))
+        # not `done`: a step under way may end in the engine's thread between two looks at it
+        if self.handles.next.item(handle) != written or self.backlog.concerns(handle):
             return False
         self.handles.slots[handle] = ASLEEP
         return True

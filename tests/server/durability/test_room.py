@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
-from tests.server.durability.test_takeover import Bench, why
+from server.stores.memory import MemoryStore
+from tests.server.durability.test_takeover import ROWS, Bench, why
 from tests.surviving_client import SurvivingClient
+from tidegate import wire
 from tidegate.v1 import sequence_pb2 as pb
 
 if TYPE_CHECKING:
@@ -105,6 +108,77 @@ def test_a_sleeper_is_refused_only_as_long_as_none_of_its_address_rests(town: To
     town.hear(ANN)
     assert isinstance(town.stepped(1), pb.Answers)
     assert isinstance(town.stepped(0, 2), pb.Answers)
+
+
+def test_sleepers_that_there_is_no_room_for_are_refused_without_a_call_of_the_store(town: Town) -> None:
+    town.sleepers(3)
+    assert town.tries(BOB, 0, OF_ONE)
+    town.step(ANN, 1, 0)
+    line, desk = town.world.lines[ANN], town.world.servers[0].desk
+    assert line is not None
+    for handle in (1, 2, 1):
+        rows = [wire.encode("x", ROWS[1:2])]
+        town.tell(ANN, steps=pb.Steps(handle=handle, first_step=1, inputs=rows, answered=1))
+        town.world.quiet()
+        assert why(pb.StreamResponse.FromString(line.down.pop()).failure) == "TOO_MANY_SEQUENCES"
+        assert not desk.calls
+
+
+def test_however_many_sleepers_an_address_calls_others_wait_behind_one_call_of_the_store_for_a_part_of_them(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path_factory.getbasetemp(), max_sequences=2_000)
+    opened = bench.open(ANN, count=1_500)
+    bench.keeper._registry.keep(list(bench.keeper._registry))
+    for _ in range(3):
+        bench.write()
+    bench.world.now += 60.0
+    bench.world.maintain(0)
+    bench.hear(ANN)
+    assert not bench.slots.in_use
+    sizes: list[int] = []
+    read = MemoryStore.read
+
+    def counted(store: MemoryStore, claims: Any, now: float) -> Any:
+        sizes.append(len(claims))
+        return read(store, claims, now)
+
+    monkeypatch.setattr(MemoryStore, "read", counted)
+    desk = bench.world.servers[0].desk
+    for handle in range(0, 1_000, 100):
+        fleet(bench, range(handle, handle + 100))
+        bench.world.quiet()
+        assert len(desk.calls) == 1
+    fleet(bench, range(1_000, 1_500))
+    heard = bench.hear(ANN)
+    assert sum(len(one.handles) // 4 for one in heard if isinstance(one, pb.FleetAnswers)) == 1_500
+    assert max(sizes) <= 300
+    assert sum(sizes) == 1_500
+    assert isinstance(bench.resume(1, opened, [0] * 1_500), pb.Opened)
+    bench.world.close()
+
+
+def fleet(bench: Bench, handles: range) -> None:
+    rows = [wire.encode("x", np.ones((len(handles), 3), np.float32))]
+    named, at = np.array(handles, "<u4").tobytes(), np.zeros(len(handles), "<u8").tobytes()
+    bench.tell(ANN, fleet=pb.FleetSteps(handles=named, steps=at, inputs=rows))
+
+
+def test_a_sequence_whose_step_ends_in_the_engines_thread_at_this_moment_does_not_fall_asleep_before_it_is_written(
+    town: Town,
+) -> None:
+    town.open(ANN)
+    town.step(ANN, 0)
+    town.write()
+    (sequence,) = town.keeper._registry
+    holder, model = sequence.holder, sequence.model
+    holder.handles.next[0] += 1  # a step is under way,
+    model.slots.done[sequence.slot] += 1  # and has just been computed
+    assert not holder.let_sleep(sequence)
+    holder.handles.next[0] -= 1
+    model.slots.done[sequence.slot] -= 1
+    assert holder.let_sleep(sequence)
+    town.keeper._registry.sleep(sequence)
 
 
 def test_a_sequence_that_has_taken_no_step_is_not_written_to_make_way(town: Town) -> None:
