@@ -19,7 +19,9 @@ _FATAL_ONLY = 4  # every error comes as an exception too; nothing is written pas
 class Session(Protocol):
     """What we use of onnxruntime.InferenceSession."""
 
-    def run(self, output_names: Sequence[str], input_feed: Mapping[str, np.ndarray]) -> list[np.ndarray]: ...
+    def run(
+        self, output_names: Sequence[str], input_feed: Mapping[str, np.ndarray], run_options: None
+    ) -> list[np.ndarray]: ...
     def run_with_iobinding(self, iobinding: Any, run_options: None) -> None: ...  # noqa: ANN401 - onnxruntime
     def io_binding(self) -> Any: ...  # noqa: ANN401 - says nothing of its types
 
@@ -82,14 +84,15 @@ def create(model: onnx.ModelProto, kept: Mapping[str, np.ndarray] | None = None)
 
 
 def run(session: Session, outputs: Sequence[str], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """One run.
+    """One run, without onnxruntime's own Python around it, if this release has it under the name that we know.
 
     Raises:
         StepFailed: the graph could not compute it, for example because a token is out of range.
         MemoryError: it takes more memory than there is.
     """
+    inner: Session = getattr(session, "_sess", session)
     try:
-        return session.run(outputs, feeds)
+        return inner.run(outputs, feeds, None)
     except Exception as error:
         raise _in_words(error) from error
 

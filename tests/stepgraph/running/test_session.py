@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper
 
+from stepgraph.running import session
 from stepgraph.running.session import Bound
 
 MODEL = helper.make_model(
@@ -39,11 +40,19 @@ class Renamed:
 
 
 def test_arrays_that_are_kept_are_computed_from_also_where_onnxruntimes_private_names_are_others() -> None:
-    session: Any = Renamed(onnxruntime.InferenceSession(MODEL.SerializeToString(), providers=["CPUExecutionProvider"]))
+    renamed: Any = Renamed(onnxruntime.InferenceSession(MODEL.SerializeToString(), providers=["CPUExecutionProvider"]))
     x, y = np.zeros(3, np.float32), np.zeros(3, np.float32)
-    bound = Bound(session, {"x": x}, {"y": y})
+    bound = Bound(renamed, {"x": x}, {"y": y})
     for values in ([1, 2, 3], [4, 5, 6]):
         x[:] = values
         bound.run()
         np.testing.assert_array_equal(y, -x)
-    assert session.runs == 2
+    assert renamed.runs == 2
+
+
+def test_a_run_needs_none_of_onnxruntimes_private_names() -> None:
+    known: Any = onnxruntime.InferenceSession(MODEL.SerializeToString(), providers=["CPUExecutionProvider"])
+    x = np.arange(3, dtype=np.float32)
+    for each in (known, Renamed(known)):
+        (y,) = session.run(each, ["y"], {"x": x})
+        np.testing.assert_array_equal(y, -x)
