@@ -46,6 +46,7 @@ class Meter:
 
 
 EVERYBODY = Meter()  # of work that is no single account's
+SEVERAL = Meter()  # of steps that are computed together, of several accounts with a few of them each
 
 
 class Places:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from server.meter import Meter
+from server.meter import SEVERAL, Meter
 
 if TYPE_CHECKING:
     from server.runtime.scheduler import Block
@@ -66,8 +66,13 @@ class Line:
         self.credit = 0.0  # rows that it is due, where a part was less than one
 
     @property
+    def accounts(self) -> int:
+        """How many it stands for, about."""
+        return max(1, self.rows) if self._account is SEVERAL else 1
+
+    @property
     def weight(self) -> float:
-        return self._account.limits.weight
+        return self.accounts * self._account.limits.weight
 
     @property
     def rows(self) -> int:
@@ -129,10 +134,10 @@ class Shares:
             parts = {line: room}
         else:
             parts = divided(list(self._busy), room)
-            if any(part < BRIEF and part == line.rows for line, part in parts.items()):
+            if any(part < BRIEF * line.accounts and part == line.rows for line, part in parts.items()):
                 self._rest = LATELY
         most = BRIEF if self._rest else room
-        takes = [take for line, rows in parts.items() if rows for take in line.take(min(rows, most))]
+        takes = [t for line, rows in parts.items() if rows for t in line.take(min(rows, most * line.accounts))]
         for line in parts:
             if not line.rows:
                 del self._busy[line]

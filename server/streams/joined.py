@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from server.errors import BadInput
+from server.meter import SEVERAL, Meter
 from server.runtime.scheduler import Block, Part
 from server.streams.events import SeveralAnswered
 from server.streams.replies import MESSAGE_BYTES, Group
 
 if TYPE_CHECKING:
-    from server.meter import Meter
     from server.runtime.input_check import Named
     from server.streams.handles import Handles
     from server.streams.window import Window
@@ -31,12 +31,13 @@ class Member(NamedTuple):
 
     handles: Handles
     window: Window
+    account: Meter
     group: Group
     handle: int
     slot: int
 
 
-def member(handles: Handles, window: Window, handle: int, step: int) -> Member | None:
+def member(handles: Handles, window: Window, account: Meter, handle: int, step: int) -> Member | None:
     """The sequence that takes a step, if it is its next one, nothing is under way, and nothing is special about it."""
     if not window.idle or handles.branched or (group := handles.taking(handle)) is None:
         return None
@@ -45,22 +46,14 @@ def member(handles: Handles, window: Window, handle: int, step: int) -> Member |
     slot = handles.slots.item(handle)
     if slot < 0 or handles.next.item(handle) != step:
         return None
-    return Member(handles, window, group, handle, slot)
+    return Member(handles, window, account, group, handle, slot)
 
 
-def join(
-    members: Sequence[Member],
-    steps: Sequence[int],
-    inputs: Named,
-    answered: Sequence[int],
-    account: Meter,
-    write: Write,
-) -> bool:
+def join(members: Sequence[Member], steps: Sequence[int], inputs: Named, answered: Sequence[int], write: Write) -> bool:
     """Takes the step `steps` [N] of each member's sequence, with `inputs` [N, ...row], or [N, 1, ...row], each.
 
-    All are of one account, model and manner. `answered` [N]: how
-    many answers the client has. `write` is given the answers to some of them. False, and nothing is taken: one is to be
-    refused, or has to wait for what others have left.
+    All are of one model and manner. `answered` [N]: how many answers the client has. `write` is given the answers to
+    some of them. False, and nothing is taken: one is to be refused, or has to wait for what others have left.
     """
     group, slots = members[0].group, np.array([member.slot for member in members])
     model = group.model
@@ -72,9 +65,13 @@ def join(
         return False
     expected = np.array(steps)
     model.watermarks.acked[slots] = np.minimum(np.array(answered, np.uint64), expected.astype(np.uint64))
-    account.charge(len(members))
+    accounts = {member.account for member in members}
+    for member in members:
+        member.account.charge(1)
     joined = Joined(members, expected, write)
-    block = Block(slots, 1, checked, group.trace.wanted, joined, account, singles=True)
+    block = Block(
+        slots, 1, checked, group.trace.wanted, joined, accounts.pop() if len(accounts) == 1 else SEVERAL, singles=True
+    )
     for member, step in zip(members, steps, strict=True):
         member.handles.next[member.handle] = step + 1
         member.window.join(member.group, block, joined.each)

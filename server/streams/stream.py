@@ -161,7 +161,7 @@ class Stream:
     def member(self, handle: int, step: int) -> Member | None:
         """See `joined`."""
         busy = self._backlog.waiting or self._line.work or self.opening.resuming
-        return None if busy else member(self.handles, self._window, handle, step)
+        return None if busy else member(self.handles, self._window, self._meter, handle, step)
 
     def _enqueue(self, group: Group, handle: int, first: int, slot: np.ndarray, inputs: Inputs, total: int) -> None:
         if total == 1 or total <= self._window.piece(group):

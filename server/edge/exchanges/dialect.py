@@ -6,6 +6,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 from server.edge.pieces import Message
 from server.errors import TidegateError
+from server.meter import Meter
 from server.streams.events import Answered, FleetAnswered
 
 Request = Any  # what the dialect's deserialiser makes of a client's message
@@ -133,6 +134,10 @@ class Single(Protocol):
     @property
     def kind(self) -> Hashable:
         """What has to be equal."""
+
+    @property
+    def account(self) -> Meter:
+        """Whose it is."""
 
     @property
     def request(self) -> Request:

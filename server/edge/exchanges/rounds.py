@@ -8,6 +8,7 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from server.meter import NO_LIMITS
 from server.runtime.loop_turn import ENDLESS, LoopTurn
 
 if TYPE_CHECKING:
@@ -15,8 +16,12 @@ if TYPE_CHECKING:
 
     from server.edge.exchanges.dialect import Request, Single
     from server.edge.exchanges.exchange import Exchange
+    from server.meter import Meter
+
+    _One = tuple[Exchange, Single]
 
 _AT_ONCE = 64  # streams whose messages are taken without a break
+_FEW = 4  # steps of an account that are computed with those of others
 
 
 class Rounds:
@@ -62,21 +67,37 @@ class Rounds:
 
 def _take(exchanges: Sequence[Exchange]) -> None:
     """Nothing is taken by itself before all that can be joined is: it may change what others have looked up."""
-    alike: dict[Hashable, list[tuple[Exchange, Single]]] = {}
+    alike: dict[Hashable, list[_One]] = {}
     apart: list[tuple[Exchange, Request | None]] = []
     for exchange in exchanges:
         if (single := exchange.single()) is None:
             apart.append((exchange, None))
         else:
             alike.setdefault(single.kind, []).append((exchange, single))
-    for those in alike.values():
+    for those in [part for each in alike.values() for part in _shared(each)]:
         if len(those) == 1 or not _join(those):
             apart += [(exchange, single.request) for exchange, single in those]
     for exchange, request in apart:
         exchange.go_on(request)
 
 
-def _join(those: Sequence[tuple[Exchange, Single]]) -> bool:
+def _shared(those: list[_One]) -> list[list[_One]]:
+    """Those that may be one block: of one account, or of several that have few, with the same part of the work each."""
+    if len({single.account for _, single in those}) == 1:
+        return [those]
+    of: dict[Meter, list[_One]] = {}
+    for one in those:
+        of.setdefault(one[1].account, []).append(one)
+    few = [one for account, own in of.items() if _may_be_mixed(account, own) for one in own]
+    others = [own for account, own in of.items() if not _may_be_mixed(account, own)]
+    return [few, *others] if few else others
+
+
+def _may_be_mixed(account: Meter, own: Sequence[_One]) -> bool:
+    return len(own) <= _FEW and account.limits.weight == NO_LIMITS.weight
+
+
+def _join(those: Sequence[_One]) -> bool:
     exchanges = [exchange for exchange, _ in those]
     return exchanges[0].dialect.join([single for _, single in those], partial(_write, exchanges))
 

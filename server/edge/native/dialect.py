@@ -11,6 +11,7 @@ from server.edge.native import requests
 from server.edge.native.plain_steps import PlainSteps
 from server.edge.native.responses import Writer
 from server.errors import Refusal, TidegateError
+from server.meter import Meter
 from server.settings import Settings
 from server.streams.events import Failed
 from server.streams.joined import Member, join
@@ -26,6 +27,7 @@ class Single(NamedTuple):
     """A single step, which is taken together with those of other streams that are of the same kind."""
 
     kind: tuple[Any, ...]
+    account: Meter
     request: PlainSteps
     member: Member
 
@@ -86,8 +88,8 @@ class NativeDialect:
         """See Dialect."""
         if type(request) is not PlainSteps or (member := stream.member(request.handle, request.first_step)) is None:
             return None
-        kind = self._caller.meter, member.group.model, id(member.group.manner), request.layout
-        return Single(kind, request, member)
+        kind = member.group.model, id(member.group.manner), request.layout
+        return Single(kind, member.account, request, member)
 
     def join(self, singles: Sequence[Single], write: Write) -> bool:
         """See Dialect."""
@@ -98,7 +100,6 @@ class NativeDialect:
                 [each.first_step for each in plain],
                 [(plain[0].layout.name, requests.joined(plain))],
                 [each.answered for each in plain],
-                self._caller.meter,
                 lambda those, event: write(those, self._writer.several(event), event.size),
             )
         except Exception:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.meter import Limits, Meter
+from server.meter import SEVERAL, Limits, Meter
 from server.runtime.scheduler import Block
 from server.runtime.shares import BRIEF, LATELY, Shares, Take
 
@@ -133,3 +133,13 @@ def test_the_rows_that_are_ready_are_counted_however_they_come_and_leave() -> No
     ready.shares.remove(seven)
     assert line.rows == 0
     assert ready.shares.take(4) == []
+
+
+def test_steps_of_several_accounts_in_one_block_have_the_part_of_as_many_accounts() -> None:
+    ready = Ready(1)
+    ready.put(0, *[1] * 1_000)
+    mixed = Block(np.arange(60), 1, {}, False, None, SEVERAL, singles=True)  # type: ignore[arg-type]
+    ready.shares.put(mixed)
+    (first, *others) = sorted(ready.shares.take(256), key=lambda take: -take.rows)
+    assert (first.block, first.rows) == (mixed, 60)
+    assert len(others) == BRIEF, "those with much get a few rows at a time where another has little"

@@ -58,9 +58,8 @@ class Clients:
         """Whether a step of each was taken as one."""
         members = self.members(step)
         given = {"inputs": [("", ROWS[step])], "answered": [step] * MANY} | changed
-        meter = self.all[0].stream._meter
         steps = [step] * MANY
-        return None not in members and join(members, steps, given["inputs"], given["answered"], meter, self.write)  # type: ignore[arg-type]
+        return None not in members and join(members, steps, given["inputs"], given["answered"], self.write)  # type: ignore[arg-type]
 
     def write(self, those: slice, event: SeveralAnswered) -> None:
         self.parts.append(len(event.handles))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from server.edge.exchanges.exchange import Exchange
 from server.edge.exchanges.rounds import Rounds
 from server.edge.native import dialect
+from server.meter import Limits, Meter
 from server.runtime.loop_turn import LoopTurn
 from server.streams.joined import join
 from tests.end_to_end.test_bundles import odd, outcome
@@ -225,3 +227,37 @@ def test_several_calls_of_one_connection_are_waited_for_as_several_sockets_are()
     assert noted == [0, 1, 2]
     turn.end()
     assert noted == [0, 1, 2, 3, 4, 5]
+
+
+class Taken:
+    """In place of an exchange: gives away a step of an account, and notes how it was taken."""
+
+    def __init__(self, account: Meter, blocks: list[list[Meter]]) -> None:
+        self._account = account
+        self.dialect = self
+        self._blocks = blocks
+        self.alone = 0
+
+    def single(self) -> Any:  # noqa: ANN401 # of the dialect's kind
+        return Mock(kind="same", account=self._account)
+
+    def join(self, singles: Sequence[Any], _: object) -> bool:
+        self._blocks.append([single.account for single in singles])
+        return True
+
+    def go_on(self, _: object) -> None:
+        self.alone += 1
+
+
+def test_accounts_with_few_steps_share_a_block_and_those_with_many_or_another_weight_have_their_own() -> None:
+    few, many, heavy = [Meter() for _ in range(6)], Meter(), Meter(Limits(weight=3.0))
+    given = [*(account for account in few for _ in range(4)), *[many] * 5, heavy, heavy]
+    turn, blocks = LoopTurn(lambda _: None), list[list[Meter]]()
+    rounds, streams = Rounds(turn), [Taken(account, blocks) for account in given]
+    turn.read(len(streams))
+    for stream in streams:
+        assert rounds.add(stream)  # type: ignore[arg-type]
+    turn.end()
+    assert sorted(map(len, blocks)) == [2, 5, 24]
+    assert [set(block) for block in blocks] == [set(few), {many}, {heavy}]
+    assert not any(stream.alone for stream in streams)
