@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_AHEAD = 16  # batches that the engine goes on with before it tells of them: their results take memory
+# batches that the engine goes on with before it tells of them: where other processes want the processors, too, a thread
+# that works for long at a time waits for longer
+_AHEAD = 3
 
 
 class Batcher:

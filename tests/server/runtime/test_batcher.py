@@ -165,10 +165,10 @@ async def test_the_engine_goes_on_with_a_chunk_and_tells_of_many_batches_at_once
 
     monkeypatch.setattr(impatient.batcher, "_deliver", note)
     sink = Sink()
-    submit(impatient, impatient.slots.reserve(1), 12, sink)
+    submit(impatient, impatient.slots.reserve(1), 4, sink)
     await hears(sink)
-    assert sink.steps == 12
-    assert told == [12]
+    assert sink.steps == 4
+    assert told == [4]
 
 
 async def test_who_comes_while_the_engine_goes_on_with_a_chunk_is_computed_after_the_batch_that_runs(
