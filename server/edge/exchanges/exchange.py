@@ -277,6 +277,7 @@ class Exchange:
         """Answers of so many bytes have left, or other messages."""
         if answers:
             self._stream.written(answers)
-        self._queue()
+        if self._stalled:
+            self._queue()
         if self._ends:
             self._check_end()

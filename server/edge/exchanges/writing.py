@@ -74,9 +74,10 @@ class Writing:
             self.put(Whole(message, size))
         else:
             self._call.send(message)
-            self._sent = size, 0
-            if not self._call.full:
-                self._left()
+            if self._call.full:
+                self._sent = size, 0
+            else:
+                self._tell_left(size)
 
     def write_later(self) -> None:
         """Together with what else comes in this turn of the loop."""
