@@ -47,6 +47,7 @@ class Block:
     sink: Sink
     account: Meter = EVERYBODY  # whose work it is
     singles: bool = False  # its steps came each by itself
+    apart: bool = False  # its rows, which are several, are answered as they run, not once all have
     done: int = 0  # steps of a chunk, rows of a fleet
     came: float = 0.0  # when, in seconds of the batcher's clock
     number: int = -1
@@ -215,7 +216,7 @@ class Scheduler:
             block.running = False
             block.done += take.rows * batch.steps
             if block.done < block.steps * len(block.slots) and not block.dropped:
-                if block.slot == MANY:  # what comes for these rows need not wait for the others
+                if block.apart:  # what comes for these rows need not wait for the others
                     done = block.slots[take.first : take.first + take.rows]
                     self._last[done[self._last[done] == block.number]] = -1
                 self._ready.put(block)

@@ -69,9 +69,8 @@ def join(members: Sequence[Member], steps: Sequence[int], inputs: Named, answere
     for member in members:
         member.account.charge(1)
     joined = Joined(members, expected, write)
-    block = Block(
-        slots, 1, checked, group.trace.wanted, joined, accounts.pop() if len(accounts) == 1 else SEVERAL, singles=True
-    )
+    account = accounts.pop() if len(accounts) == 1 else SEVERAL
+    block = Block(slots, 1, checked, group.trace.wanted, joined, account, singles=True, apart=True)
     for member, step in zip(members, steps, strict=True):
         member.handles.next[member.handle] = step + 1
         member.window.join(member.group, block, joined.each)

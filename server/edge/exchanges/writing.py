@@ -74,9 +74,9 @@ class Writing:
             self.put(Whole(message, size))
         else:
             self._call.send(message)
-            if self._call.full:
-                self._sent = size, 0
-            else:
+            self._sent = size, 0
+            if not self._call.full:
+                self._sent = 0, 0
                 self._tell_left(size)
 
     def write_later(self) -> None:

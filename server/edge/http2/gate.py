@@ -98,7 +98,7 @@ class TurnTime:
                 self._waiting.popleft()()
                 if self.left <= 0:
                     break
-            self._turn.has_read()
         finally:
+            self._turn.has_read()
             self._due = False
             self._turn_later()

@@ -19,8 +19,9 @@ class Sink:
         raise NotImplementedError
 
 
-def block(slots: list[int], steps: int, *, singles: bool = False) -> Block:
-    return Block(slots=np.array(slots, np.intp), steps=steps, inputs={}, trace=False, sink=Sink(), singles=singles)
+def block(slots: list[int], steps: int, *, singles: bool = False, apart: bool = False) -> Block:
+    given = {"inputs": {}, "trace": False, "sink": Sink(), "singles": singles, "apart": apart}
+    return Block(slots=np.array(slots, np.intp), steps=steps, **given)  # type: ignore[arg-type] # as it has them
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Run:
 
     def add(self, slots: list[int], steps: int) -> Block:
         number = len(self.blocks)
-        new = block(slots, steps, singles=number % 2 == 0)
+        new = block(slots, steps, singles=number % 2 == 0, apart=number % 4 == 0 and len(slots) > 1)
         self.blocks.append(new)
         self.index[id(new)] = number
         if not steps:
@@ -310,9 +311,9 @@ def test_more_singles_than_a_batch_takes_have_their_turns_alike() -> None:
     assert {each.done for each in blocks} == {20}
 
 
-def test_a_row_of_a_block_that_has_run_is_free_before_the_others_have() -> None:
+def test_a_row_that_is_answered_for_itself_is_free_before_the_others_of_its_block_have_run() -> None:
     scheduler = Scheduler(10, 4, lambda _: 1)
-    both = block(list(range(6)), 1, singles=True)
+    both = block(list(range(6)), 1, singles=True, apart=True)
     scheduler.add(both)
     batch = scheduler.next()
     assert batch is not None
@@ -330,6 +331,18 @@ def test_a_row_of_a_block_that_has_run_is_free_before_the_others_have() -> None:
     batch = scheduler.next()
     assert batch is not None
     assert [take.block for take in batch.takes] == [behind]
+
+
+@pytest.mark.parametrize("singles", [False, True])
+def test_a_row_of_a_block_that_is_answered_as_a_whole_is_not_free_before_all_have_run(singles: bool) -> None:
+    scheduler = Scheduler(10, 4, lambda _: 1)
+    whole = block(list(range(6)), 1, singles=singles)
+    scheduler.add(whole)
+    for free in (False, True):
+        batch = scheduler.next()
+        assert batch is not None
+        scheduler.finish(batch)
+        assert scheduler.is_free(np.arange(4)) is free
 
 
 def test_single_steps_that_came_together_go_before_a_fleet_as_those_that_came_alone() -> None:

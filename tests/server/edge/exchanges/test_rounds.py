@@ -17,7 +17,7 @@ from server.meter import Limits, Meter
 from server.runtime.loop_turn import LoopTurn
 from server.streams.joined import join
 from tests.end_to_end.test_bundles import odd, outcome
-from tests.raw_stream import NO_TRACE, open_, selection, steps
+from tests.raw_stream import NO_TRACE, close, fleet, open_, selection, steps
 from tests.server.world import World
 from tidegate.v1 import sequence_pb2 as pb
 
@@ -173,6 +173,47 @@ def test_a_stream_that_fails_while_it_is_answered_ends_alone(
     assert joined == {MANY: 1}
     with pytest.raises(RuntimeError, match="the socket is gone"):
         world.run(crowd.lines[3].serving)
+
+
+def later(what: str) -> pb.StreamRequest:
+    return {
+        "steps": steps(0, 1, ROW),
+        "read_state": pb.StreamRequest(read_state=pb.ReadState(handle=0)),
+        "close": close(0),
+    }[what]
+
+
+@pytest.mark.parametrize("what", ["steps", "read_state", "close"])
+@pytest.mark.parametrize("as_fleet", [True, False], ids=["a fleet", "single steps"])
+def test_what_comes_for_a_row_that_has_run_is_answered_after_its_block_of_which_others_wait(
+    world: World, as_fleet: bool, what: str
+) -> None:
+    """The engine takes eight rows at a time."""
+    many = 3 * MANY
+    for ticks in range(1, 9):
+        world.connect(0, 0)
+        line = world.lines[0]
+        assert line is not None
+        line.say(open_(0, model="recall", trace=NO_TRACE, count=many))
+        world.quiet()
+        line.down.clear()
+        if as_fleet:
+            line.say(fleet(range(many), [0] * many, np.zeros((many, 3), np.float32)))
+        else:
+            line.say(*(steps(handle, 0, ROW) for handle in range(many)))
+        world.tick(ticks)
+        line.say(later(what))
+        world.quiet()
+        told = [pb.StreamResponse.FromString(bytes(message)) for message in line.down]
+        of_first = [one.WhichOneof("response") for one in told if one.fleet.handles or not one.answers.handle]
+        expected = ["fleet" if as_fleet else "answers"]
+        assert of_first == [*expected, {"steps": "answers", "read_state": "state", "close": "closed"}[what]]
+        assert [one.answers.first_step for one in told if one.HasField("answers") and not one.answers.handle] == (
+            [0] * (not as_fleet) + [1] * (what == "steps")
+        )
+        world.cut(0)
+        world.quiet()
+        world.work(0)
 
 
 class Reader:
