@@ -12,8 +12,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from server.caller import account_of
 from server.durability.outbox import Outbox
-from server.durability.pieces import pieces
+from server.durability.pieces import PerAccount, pieces
 from server.durability.registry import Registry, is_old
 from server.durability.sequence import Life, ServedSequence
 from server.durability.snapshot import Snapshot, taken, writes
@@ -42,6 +43,7 @@ class Checkpointer:
     cut: bool = field(init=False, default=False)  # whether there was more than one write takes
     _losses: int = field(init=False, default=0)  # how often the store has lost its data, as far as is known
     _turn: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)  # one write at a time
+    _turns: PerAccount = field(init=False, default_factory=lambda: PerAccount(1))  # of `turn_of`
 
     def __post_init__(self) -> None:
         self._complete = self._registry.monotonic()
@@ -158,6 +160,16 @@ class Checkpointer:
             yield
         finally:
             self._turn.release()
+
+    @asynccontextmanager
+    async def turn_of(self, sequence: ServedSequence, *, stored: bool = False) -> AsyncIterator[None]:
+        """As `turn_soon`, for one of each account at a time; one to be `stored` is before. Raises StoreSilent."""
+        async with self._turns.turn(account_of(sequence.owner)):
+            self._store.check_time()
+            if stored and not sequence.stored:
+                await self.write_soon([sequence])
+            async with self.turn_soon():
+                yield
 
     async def _snapshot(self, model: ServedModel, least: int) -> Snapshot | None:
         snapshot: asyncio.Future[Snapshot | None] = asyncio.get_running_loop().create_future()

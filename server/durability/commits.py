@@ -57,15 +57,13 @@ class Commits:
         self._registry.relocate(sequence, model, slot)
 
     async def _gone_back(self, sequence: ServedSequence, step: int) -> Checkpoint:
-        if not sequence.stored:
-            await self._checkpointer.write_soon([sequence])
-        async with self._checkpointer.turn_soon():
+        async with self._checkpointer.turn_of(sequence, stored=True):
             kept = kept_at(sequence, await self._seen(sequence), step)
             await self._write(sequence, kept.step, checkpoint.encode(kept))
             return kept
 
     async def _gone_over(self, sequence: ServedSequence, step: int, data: bytes) -> None:
-        async with self._checkpointer.turn_soon():
+        async with self._checkpointer.turn_of(sequence):
             self._registry.keep([sequence])
             await self._seen(sequence)  # a store that does not answer is not asked to change anything
             await self._write(sequence, step, data)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 from asyncio import Semaphore
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from math import ceil
 from typing import TYPE_CHECKING
-from weakref import WeakValueDictionary
 
 from server.caller import Caller, account_of
-from server.durability.pieces import pieces
+from server.durability.pieces import PerAccount, pieces
 from server.durability.registry import Registry
 from server.durability.sequence import ServedSequence
 from server.errors import OverLimit, Reason
@@ -195,7 +193,7 @@ class Lookups:
     def __init__(self, most: int) -> None:
         self._most = most
         self._asked: Counter[str] = Counter()  # ids, by account
-        self._turns: WeakValueDictionary[str, Semaphore] = WeakValueDictionary()
+        self._turns = PerAccount(_CALLS)
 
     def begin(self, caller: Caller, count: int) -> None:
         """A client asks for so many more, until `end`. Raises OverLimit: then nothing has begun."""
@@ -213,9 +211,6 @@ class Lookups:
         if not self._asked[caller.account]:
             del self._asked[caller.account]
 
-    @asynccontextmanager
-    async def turn(self, caller: Caller) -> AsyncIterator[None]:
-        """Waits until the account has fewer calls under way than it may have, and holds a place for one."""
-        turn = self._turns.setdefault(caller.account, Semaphore(_CALLS))
-        async with turn:
-            yield
+    def turn(self, caller: Caller) -> Semaphore:
+        """To be entered for the time of a call: waits until the account has fewer under way than it may have."""
+        return self._turns.turn(caller.account)

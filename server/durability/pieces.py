@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 T = TypeVar("T")
 
@@ -36,3 +37,15 @@ async def in_turns(work: Iterator[None]) -> None:
     """Does some work to its end; whenever it yields the event loop has a turn."""
     for _ in work:
         await asyncio.sleep(0)
+
+
+class PerAccount:
+    """Places for work of which so much is under way for each account; the rest of it waits for its own account."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    def turn(self, account: str) -> asyncio.Semaphore:
+        """To be entered for the time of the work."""
+        return self._of.setdefault(account, asyncio.Semaphore(self._most))

@@ -78,6 +78,12 @@ class StoreThread:
         except StoreFailed as error:
             raise _silent(str(error), definite=error.definite) from error
 
+    def check_time(self) -> None:
+        """Whether half of the time that a client waits is left. Raises StoreSilent: nothing was asked of the store."""
+        now = asyncio.get_running_loop().time()
+        if _until.get(now + self._patience) - now < self._patience / 2:
+            raise _silent("too slow", definite=True)
+
     async def soon(self, call: Callable[[], Awaitable[T]]) -> T:
         """Awaits what depends on the store, within the time that a client waits.
 

@@ -158,6 +158,34 @@ def test_however_many_sleepers_an_address_calls_others_wait_behind_one_call_of_t
     bench.world.close()
 
 
+def test_checkpoints_of_others_wait_for_one_rewind_or_move_of_an_address_however_many_it_asks_for(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = town.open(ANN, count=8)
+    for handle in range(8):
+        town.step(ANN, 0, handle)
+    town.write()
+    bobs = town.open(BOB).sequence_ids[0]
+    town.step(BOB, 0)
+    written: list[str] = []
+    write = MemoryStore.write
+
+    def noted(store: MemoryStore, writes: Any, now: float) -> Any:
+        written.extend(one.id for one in writes)
+        return write(store, writes, now)
+
+    monkeypatch.setattr(MemoryStore, "write", noted)
+    for handle in range(4):
+        town.tell(ANN, rewind=pb.Rewind(handle=handle, step=1))
+        town.tell(ANN, move=pb.Move(handle=4 + handle, version=2))
+    town.world.quiet()
+    town.world.begin_to_write(0)
+    done = [type(one) for one in town.hear(ANN) if not isinstance(one, pb.Checkpointed)]
+    assert sorted(done, key=str) == [pb.Moved] * 4 + [pb.Rewound] * 4
+    assert written.index(bobs) == 1
+    assert {one for one in written if one != bobs} == set(opened.sequence_ids)
+
+
 def fleet(bench: Bench, handles: range) -> None:
     rows = [wire.encode("x", np.ones((len(handles), 3), np.float32))]
     named, at = np.array(handles, "<u4").tobytes(), np.zeros(len(handles), "<u8").tobytes()
