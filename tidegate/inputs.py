@@ -12,8 +12,9 @@ from tidegate.columns import Input, Limits, RowError, Rows
 from tidegate.errors import refused
 from tidegate.model import TensorSpec
 from tidegate.v1.sequence_pb2 import FleetSteps, Steps
-from tidegate.v1.tensor_pb2 import DataType
+from tidegate.v1.tensor_pb2 import DataType, Tensor
 from tidegate.v1.tidegate_pb2 import PredictRequest
+from tidegate.varints import Fields
 
 # One input: anything that numpy takes as an array. Several: an array for each input's name. Or a row as a mapping from
 # the names of its columns to what a table has there, also a text or a datetime; and for many rows a list of these.
@@ -25,14 +26,19 @@ Carrier = Steps | FleetSteps | PredictRequest
 # What a message costs at most besides names and rows: tags, lengths, numbers; and each of its tensors, with each axis.
 _MESSAGE_BYTES, _TENSOR_BYTES, _AXIS_BYTES = 48, 32, 10
 
+_INPUT, _DATA = Fields(Steps, "inputs", 2), Fields(Tensor, "data", 2)
+
 # Kinds of numpy's types whose names say little.
 _NOT_NUMBERS = {"U": "text", "S": "bytes", "O": "Python objects"}
 
 
-class _Input:
-    """One input of a model: turns arrays of its row shape into tensors."""
+class OneInput:
+    """One input of a model: turns arrays of its row shape into tensors.
 
-    __slots__ = ("_limits", "_type", "dtype", "name", "row")
+    `head` is what a row begins with as the input of a Steps message, up to its numbers.
+    """
+
+    __slots__ = ("_limits", "_type", "dtype", "head", "name", "row")
 
     def __init__(self, spec: TensorSpec) -> None:
         self.name = spec.name
@@ -40,6 +46,10 @@ class _Input:
         self.row = spec.shape
         self._type: DataType = wire.data_type_of(spec.dtype)
         self._limits = Limits(spec.name, spec.shape, spec.dtype, spec.legend)
+        size = math.prod(spec.shape) * spec.dtype.itemsize
+        head = Tensor(name=spec.name, type=self._type, shape=spec.shape).SerializeToString()
+        head += _DATA[size] if size else b""
+        self.head = _INPUT[len(head) + size] + head
 
     def array(self, values: Inputs) -> wire.Array:
         """The values in the model's type. Raises BadInput (WRONG_TYPE) where that would change what they mean."""
@@ -75,7 +85,7 @@ class _Input:
 class Block:
     """Inputs that fit their model: one row, or the `rows` of many steps or sequences from number `first` on."""
 
-    parts: Sequence[_Input]
+    parts: Sequence[OneInput]
     arrays: Sequence[wire.Array]
     rows: int = 1
     first: int = 0
@@ -115,10 +125,17 @@ class InputLayout:
     """The inputs of one model version."""
 
     def __init__(self, specs: Sequence[TensorSpec]) -> None:
-        self._inputs = tuple(_Input(spec) for spec in specs)
+        self._inputs = tuple(OneInput(spec) for spec in specs)
         self.rows = Rows([Input(spec.name, spec.shape, spec.dtype.kind != "f", spec.legend) for spec in specs])
-        self._single = self._inputs[0] if len(self._inputs) == 1 else None
+        self.single = self._inputs[0] if len(self._inputs) == 1 else None
         self.row_bytes = max(1, sum(math.prod(part.row) * part.dtype.itemsize for part in self._inputs))
+
+    def row(self, values: Inputs) -> bytes | None:
+        """The numbers of a row that is written as it is: an array of the only input's type and shape. None: no such."""
+        single = self.single
+        if single is None or type(values) is not np.ndarray:
+            return None
+        return values.tobytes() if values.shape == single.row and values.dtype == single.dtype else None
 
     def step(self, values: Inputs) -> Block:
         arrays = self._arrays(values)
@@ -147,9 +164,9 @@ class InputLayout:
     def _arrays(self, values: Inputs) -> list[wire.Array]:
         # nearly always it is an array, which has no names to look for
         if isinstance(values, np.ndarray) or not isinstance(values := self._by_input(values), Mapping):
-            if self._single is None:
+            if self.single is None:
                 raise refused("WRONG_NAME", f"the model has the inputs {self._names()}: give an array for each name")
-            return [self._single.array(values)]
+            return [self.single.array(values)]
         if values.keys() != {part.name for part in self._inputs}:
             raise refused("WRONG_NAME", f"the model has the inputs {self._names()}; {_listed(values)} came")
         return [part.array(values[part.name]) for part in self._inputs]
@@ -175,11 +192,11 @@ class InputLayout:
         return _listed([part.name for part in self._inputs])
 
 
-def _frame_bytes(part: _Input) -> int:
+def _frame_bytes(part: OneInput) -> int:
     return _TENSOR_BYTES + len(part.name.encode()) + _AXIS_BYTES * (len(part.row) + 1)
 
 
-def _wrong_shape(part: _Input, array: wire.Array, expected: list[int | str] | list[int]) -> Exception:
+def _wrong_shape(part: OneInput, array: wire.Array, expected: list[int | str] | list[int]) -> Exception:
     wanted = ", ".join(str(axis) for axis in expected)
     return refused("WRONG_SHAPE", f"input {part.name!r} has the shape {list(array.shape)}; [{wanted}] was expected")
 

@@ -17,6 +17,7 @@ from tidegate.protocol.conversation import Conversation
 from tidegate.protocol.fleet_books import FleetBooks
 from tidegate.protocol.in_flight import StepsPromise
 from tidegate.protocol.opening import Claim, Opening, Order
+from tidegate.protocol.plain_steps import Request, message_of
 from tidegate.protocol.promise import Promise
 from tidegate.protocol.sequence_books import SequenceBooks
 from tidegate.state import State
@@ -41,9 +42,9 @@ class World:
 
     # What is on its way.
 
-    def say(self, requests: Iterable[pb.StreamRequest]) -> None:
+    def say(self, requests: Iterable[Request]) -> None:
         if self.talk.broken is None:
-            self.up.extend(requests)
+            self.up.extend(map(message_of, requests))
 
     def serve(self, messages: int = 10**9) -> None:
         """The server takes so many requests."""

@@ -5,6 +5,7 @@ first messages on the next. Pure: a connection sends the requests, hands in what
 or with asyncio, and decides when to try again. Not thread-safe by itself.
 """
 
+from collections.abc import Sequence
 from copy import copy
 
 from tidegate.errors import ConnectionLost, ProtocolError, Refused, SequenceEnded, TidegateError
@@ -14,13 +15,14 @@ from tidegate.protocol.fleet_books import FleetBooks
 from tidegate.protocol.handles import Handles
 from tidegate.protocol.opening import Claim, Order
 from tidegate.protocol.pending import Pending
+from tidegate.protocol.plain_steps import Request
 from tidegate.protocol.promise import Promise
 from tidegate.protocol.registry import Books, Registry
 from tidegate.protocol.resumption import Resumption, as_loss
 from tidegate.protocol.sequence_books import SequenceBooks
 from tidegate.v1 import sequence_pb2 as pb
 
-Requests = list[pb.StreamRequest]
+Requests = Sequence[Request]
 
 # Refusals that pass: the same server will take the same request.
 SOON = {"MODEL_NOT_READY", "STORE_UNAVAILABLE"}
@@ -229,7 +231,7 @@ class Conversation:
             self.break_off(ConnectionLost(f"an earlier attempt to resume may have come through late: {refusal}"))
             return []
         requests = self._pending.released(released.handles, refusal)
-        return requests + self.resumption.released(concerned, refusal)
+        return [*requests, *self.resumption.released(concerned, refusal)]
 
     def _may_be_ours(self, released: pb.Released, concerned: list[Books]) -> bool:
         return self._pending.may_be_ours(released.handles) or self.resumption.may_be_ours(concerned)

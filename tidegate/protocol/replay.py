@@ -14,6 +14,7 @@ import numpy as np
 
 from tidegate import wire
 from tidegate.protocol.budget import Budget
+from tidegate.protocol.plain_steps import PlainStep
 from tidegate.protocol.promise import Promise
 from tidegate.v1 import sequence_pb2 as pb
 
@@ -34,6 +35,13 @@ class _Kept:
     size: int
     alone: bool = False
 
+    @property
+    def message(self) -> pb.StreamRequest:
+        return self.request
+
+    def numbers(self, at: int) -> bytes:
+        return self.request.steps.inputs[at].data
+
     def arrays(self) -> dict[str, wire.Array]:
         arrays = {tensor.name: wire.decode(tensor) for tensor in self.request.steps.inputs}
         return {name: array[np.newaxis] for name, array in arrays.items()} if self.alone else arrays
@@ -51,8 +59,8 @@ class Replay:
         self._budget = budget
         self._last = self._before = first  # the last checkpoint that is known, and the one before
         self._end = first
-        self._folded: deque[_Kept] = deque()  # the earlier ones, as few messages as may be
-        self._loose: deque[_Kept] = deque()  # the later ones, as they were sent
+        self._folded: deque[_Kept | PlainStep] = deque()  # the earlier ones, as few messages as may be
+        self._loose: deque[_Kept | PlainStep] = deque()  # the later ones, as they were sent
         self._over = False
 
     def room(self) -> Promise[None] | None:
@@ -70,6 +78,11 @@ class Replay:
         """
         self._append(self._loose, _Kept(first, end, request, size + MESSAGE_BYTES, alone))
 
+    def keep(self, step: PlainStep) -> None:
+        """The same for a step that is no message."""
+        step.size = len(step.data) + MESSAGE_BYTES
+        self._append(self._loose, step)
+
     def fold(self, answered: int) -> None:
         """Puts the oldest steps together that came one by one, if they are among the first `answered` ones.
 
@@ -84,7 +97,7 @@ class Replay:
             return
         spared = (TOGETHER - 1) * MESSAGE_BYTES
         size = sum(kept.size for kept in oldest) - spared
-        self._folded.append(_Kept(oldest[0].first, oldest[-1].end, joined([kept.request for kept in oldest]), size))
+        self._folded.append(_Kept(oldest[0].first, oldest[-1].end, _joined(oldest), size))
         self._budget.free(spared, 0)
 
     def part(self) -> None:
@@ -109,7 +122,7 @@ class Replay:
                 kept = block.pop()
                 self._free(kept)
                 if kept.first < step:
-                    part = rows(kept.request, 0, step - kept.first)
+                    part = rows(kept.message, 0, step - kept.first)
                     self._append(block, _Kept(kept.first, step, part, kept.size))
         self._end = min(self._end, step)
 
@@ -140,9 +153,10 @@ class Replay:
         pieces.
         """
         for kept in chain(self._folded, self._loose):
-            first, end, request = kept.first, kept.end, kept.request
+            first, end = kept.first, kept.end
             if end <= step:
                 continue
+            request = kept.message
             begin = max(first, step)
             edges = {begin, *range(begin + most, end, most), *(at for at in parted if begin < at < end), end}
             for start, stop in pairwise(sorted(edges)):
@@ -161,13 +175,13 @@ class Replay:
         names = run[0] if run else ()
         return first, {name: np.concatenate([arrays[name] for arrays in reversed(run)]) for name in names}
 
-    def _append(self, block: deque[_Kept], kept: _Kept) -> None:
+    def _append(self, block: deque[_Kept | PlainStep], kept: _Kept | PlainStep) -> None:
         block.append(kept)
         self._end = kept.end
         self._budget.bytes += kept.size
         self._budget.steps += kept.end - kept.first
 
-    def _free(self, kept: _Kept) -> None:
+    def _free(self, kept: _Kept | PlainStep) -> None:
         if not self._over:
             self._budget.free(kept.size, kept.end - kept.first)
 
@@ -179,14 +193,15 @@ def _alike(some: dict[str, wire.Array], others: dict[str, wire.Array]) -> bool:
     return rows_of(some) == rows_of(others)
 
 
-def joined(requests: Sequence[pb.StreamRequest]) -> pb.StreamRequest:
+def _joined(alone: Sequence[_Kept | PlainStep]) -> pb.StreamRequest:
+    """Single steps with the same inputs as one message."""
     whole = pb.StreamRequest()
-    steps, first = whole.steps, requests[0].steps
+    steps, first = whole.steps, alone[0].message.steps
     steps.handle = first.handle
     steps.first_step = first.first_step
     for at, tensor in enumerate(first.inputs):
-        data = b"".join([request.steps.inputs[at].data for request in requests])
-        steps.inputs.add(name=tensor.name, type=tensor.type, shape=(len(requests), *tensor.shape), data=data)
+        data = b"".join([step.numbers(at) for step in alone])
+        steps.inputs.add(name=tensor.name, type=tensor.type, shape=(len(alone), *tensor.shape), data=data)
     return whole
 
 

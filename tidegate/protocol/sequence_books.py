@@ -5,7 +5,7 @@ earlier steps, because the server checks a step before it runs it. After a loss 
 is open on another stream; what is sent meanwhile goes out then.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 
 import numpy as np
@@ -19,6 +19,7 @@ from tidegate.protocol.budget import Budget
 from tidegate.protocol.control import BLOCKING, Control, Controls, Turns
 from tidegate.protocol.in_flight import InFlight, Sent, StepsPromise
 from tidegate.protocol.opening import Claim, Opening
+from tidegate.protocol.plain_steps import PlainStep, Request
 from tidegate.protocol.promise import Promise
 from tidegate.protocol.replay import Replay
 from tidegate.v1 import sequence_pb2 as pb
@@ -27,7 +28,7 @@ _PART = 64 * 2**10  # bytes of a part of a long chunk, about
 _AHEAD = 1024  # steps that may always be sent before the first of them is answered
 
 
-Sending = tuple[StepsPromise, list[pb.StreamRequest]]
+Sending = tuple[StepsPromise, Sequence[Request]]
 
 
 class SequenceBooks(CommonBooks[int, Replay, InFlight]):
@@ -57,7 +58,19 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
 
     def send_step(self, values: Inputs) -> Sending:
         """One step as a message, and its promise. Raises BadInput, SequenceEnded; then nothing changed."""
-        return self._send(values, InputLayout.step)
+        row = self._inputs.row(values)
+        if row is None or not self._most or self.ended is not None or self._takes[1] is not self._inputs:
+            return self._send(values, InputLayout.step)
+        step, single = self.next_step, self._inputs.single
+        assert single is not None, "it has a row"
+        promise, request = StepsPromise(step, 1, 1), PlainStep(self.handle, step, single, row)
+        if self._replay is not None:
+            request.answered = self._safe
+            self._replay.keep(request)
+        self._in_flight.add(promise, step, 1)
+        self.next_step = step + 1  # last, as in `_send`
+        at_once = self._at_once()
+        return promise, [request] if at_once else self.say([request.message])
 
     def send_chunk(self, values: Inputs) -> Sending:
         """Many steps, [T, ...row], in as few messages as the server's limit allows. Raises as `send_step` does."""
@@ -77,8 +90,10 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
         promise = StepsPromise(self.next_step, block.rows, len(blocks))
         requests = [self._message(promise, part, self.next_step + part.first) for part in blocks]
         self.next_step += block.rows  # last: where this is interrupted nothing was sent, and `park` forgets it
-        at_once = self._turns.free and not self.parked and self.next_step <= self._most_ahead
-        return promise, requests if at_once else self.say(requests)
+        return promise, requests if self._at_once() else self.say(requests)
+
+    def _at_once(self) -> bool:
+        return self._turns.free and not self.parked and self.next_step <= self._most_ahead
 
     def room(self) -> Promise[None] | None:
         if self.ended is not None:

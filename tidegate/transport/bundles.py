@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from typing import Protocol
 
+from tidegate.protocol.plain_steps import Request, message_of, written
 from tidegate.v1 import sequence_pb2 as pb
+from tidegate.varints import Fields
 
 _MOST = 256  # requests of one bundle
 _SHARE = 4  # a bundle takes at most this part of what a server takes in a message
 _USUAL_LIMIT = 4 * 2**20
+_MORE = Fields(pb.StreamRequest, "more", 2)
 
 
 class Waiting(Protocol):
@@ -15,51 +18,43 @@ class Waiting(Protocol):
 
     def empty(self) -> bool: ...
 
-    def get_nowait(self) -> pb.StreamRequest | None: ...
+    def get_nowait(self) -> Request | None: ...
 
-    def put_nowait(self, item: pb.StreamRequest | None, /) -> None: ...
+    def put_nowait(self, item: Request | None, /) -> None: ...
 
 
 class Bundler:
-    """Joins the requests that wait. A request that waits alone is sent as it is.
-
-    What is kept for a replay is copied, never written into.
-    """
+    """Joins the requests that wait. A request that waits alone is sent as it is."""
 
     def __init__(self, outbox: Waiting, limit: Callable[[], int]) -> None:
         self._outbox = outbox
         self._limit = limit  # bytes of the largest message that the server takes; 0: it did not say
-        self._left: pb.StreamRequest | None = None  # did not fit any more
+        self._left: Request | None = None  # did not fit any more
 
-    def left(self) -> pb.StreamRequest | None:
+    def left(self) -> Request | None:
         left, self._left = self._left, None
         return left
 
-    def fill(self, first: pb.StreamRequest) -> pb.StreamRequest:
-        following = self._next_now()
-        if following is None:
-            return first
-        room = (self._limit() or _USUAL_LIMIT) // _SHARE - first.ByteSize()
-        bundle: pb.StreamRequest | None = None
-        count = 1
-        while following is not None:
-            size = following.ByteSize() + 8
-            if size > room or count >= _MOST:
+    def fill(self, first: Request) -> bytes:
+        """The bytes of a request, and of those that wait behind it."""
+        data, outbox = written(first), self._outbox
+        if outbox.empty():
+            return data
+        parts, count = [data], 1
+        room = (self._limit() or _USUAL_LIMIT) // _SHARE - len(data)
+        while not outbox.empty():
+            if (following := outbox.get_nowait()) is None:
+                outbox.put_nowait(None)
+                break
+            data = written(following)
+            room -= len(data) + 8
+            if room < 0 or count >= _MOST:
                 self._left = following
                 break
-            if bundle is None:
-                bundle = pb.StreamRequest()
-                bundle.CopyFrom(first)
-            bundle.more.append(following)
-            room -= size
+            parts += (_MORE[len(data)], data)
             count += 1
-            following = self._next_now()
-        return first if bundle is None else bundle
+        return b"".join(parts)
 
-    def _next_now(self) -> pb.StreamRequest | None:
-        if self._outbox.empty():
-            return None
-        request = self._outbox.get_nowait()
-        if request is None:
-            self._outbox.put_nowait(None)
-        return request
+    def message(self, first: Request) -> pb.StreamRequest:
+        """The same, for gRPC's own channel."""
+        return message_of(first) if self._outbox.empty() else pb.StreamRequest.FromString(self.fill(first))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from tidegate.protocol.plain_steps import Request
 from tidegate.transport.bundles import Bundler
 from tidegate.transport.status import NOT_WRITTEN
 from tidegate.transport.stream_call import Headers
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 _PAUSE, _LOOKS = 0.01, 20  # seconds, and how often
 
-Outbox = asyncio.Queue[pb.StreamRequest | None]
+Outbox = asyncio.Queue[Request | None]
 
 
 class GrpcStream:
@@ -39,7 +40,7 @@ class GrpcStream:
         """Whether nothing more will come."""
         return self._call.done()
 
-    def put(self, *requests: pb.StreamRequest | None, waits: bool = False) -> None:  # noqa: ARG002 # gRPC's to say
+    def put(self, *requests: Request | None, waits: bool = False) -> None:  # noqa: ARG002 # gRPC's to say
         """Sends requests, or with None the end of them."""
         for request in requests:
             self._outbox.put_nowait(request)
@@ -74,7 +75,7 @@ async def _messages(outbox: Outbox, limit: Callable[[], int]) -> AsyncIterator[p
     """What gRPC is to send: what is in an outbox until its end, bundled where several messages wait."""
     bundler = Bundler(outbox, limit)
     while (request := bundler.left() or await outbox.get()) is not None:
-        yield bundler.fill(request)
+        yield bundler.message(request)
 
 
 class GrpcThreadStream:
@@ -90,10 +91,10 @@ class GrpcThreadStream:
         self, stub: TidegateStub, headers: Headers, limit: Callable[[], int], lock: AbstractContextManager[object]
     ) -> None:
         self._stub, self._headers, self._limit, self._lock = stub, headers, limit, lock
-        self._outbox: SimpleQueue[pb.StreamRequest | None] = SimpleQueue()
+        self._outbox: SimpleQueue[Request | None] = SimpleQueue()
         self._call: _CallIterator[pb.StreamResponse] | None = None
 
-    def put(self, *requests: pb.StreamRequest | None, waits: bool = False) -> None:  # noqa: ARG002 # gRPC's to say
+    def put(self, *requests: Request | None, waits: bool = False) -> None:  # noqa: ARG002 # gRPC's to say
         """Sends requests, or with None the end of them."""
         for request in requests:
             self._outbox.put(request)
@@ -122,4 +123,4 @@ class GrpcThreadStream:
     def _messages(self) -> Iterator[pb.StreamRequest]:
         bundler = Bundler(self._outbox, self._limit)
         while (request := bundler.left() or self._outbox.get()) is not None:
-            yield bundler.fill(request)
+            yield bundler.message(request)

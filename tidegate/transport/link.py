@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 from tidegate.errors import ConnectionLost, ProtocolError, TidegateError, TimedOut
 from tidegate.protocol.budget import Budget, why_no_room
 from tidegate.protocol.conversation import Conversation, Requests
+from tidegate.protocol.plain_steps import Request
 from tidegate.protocol.promise import Promise
 from tidegate.protocol.registry import Books
 from tidegate.protocol.route import headers
@@ -37,7 +38,7 @@ class Timer(Protocol):
 class Stream(Protocol):
     """The present stream of a link."""
 
-    def put(self, *requests: pb.StreamRequest | None, waits: bool = False) -> None:
+    def put(self, *requests: Request | None, waits: bool = False) -> None:
         """Sends requests, or with None the end of them. Where a caller `waits` for the answer, it may do so then."""
 
     def hang_up(self) -> None:

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
+from tidegate.protocol.plain_steps import Request
 from tidegate.transport.endpoint import Place
 from tidegate.transport.stream_call import AT_ONCE, CLOSED, CONNECT, Headers, StreamCall
 from tidegate.v1 import sequence_pb2 as pb
@@ -36,7 +37,7 @@ class OwnStream(asyncio.Protocol):
         """Whether nothing more will come."""
         return self._over.done()
 
-    def put(self, *requests: pb.StreamRequest | None, waits: bool = False) -> None:  # noqa: ARG002 # all may do so later
+    def put(self, *requests: Request | None, waits: bool = False) -> None:  # noqa: ARG002 # all may do so later
         """Sends requests, or with None the end of them, together with what else is put in this turn of the loop."""
         for request in requests:
             self._call.put(request)

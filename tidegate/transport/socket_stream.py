@@ -15,6 +15,7 @@ from ssl import SSLWantReadError, SSLWantWriteError
 from threading import get_ident
 from typing import Any
 
+from tidegate.protocol.plain_steps import Request
 from tidegate.protocol.promise import Promise
 from tidegate.transport.deadline import Deadline
 from tidegate.transport.endpoint import Place
@@ -66,7 +67,7 @@ class SocketStream:
 
     # What a link wants of a stream ------------------------------------------------------------------------------------
 
-    def put(self, *requests: pb.StreamRequest | None, waits: bool = False) -> None:
+    def put(self, *requests: Request | None, waits: bool = False) -> None:
         """Sends requests, or with None the end of them. Where a caller `waits` for the answer, it may do so then."""
         for request in requests:
             self._call.put(request)

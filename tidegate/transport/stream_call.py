@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 
 from tidegate.http2.client_call import ClientCall
+from tidegate.protocol.plain_steps import Request
 from tidegate.transport.bundles import Bundler
 from tidegate.transport.endpoint import Place
 from tidegate.v1 import sequence_pb2 as pb
@@ -35,7 +36,7 @@ class StreamCall:
 
     def __init__(self, place: Place, headers: Headers, limit: Callable[[], int]) -> None:
         self._call = ClientCall(METHOD, place.authority, headers, place.tls is not None)
-        self._outbox: SimpleQueue[pb.StreamRequest | None] = SimpleQueue()
+        self._outbox: SimpleQueue[Request | None] = SimpleQueue()
         self._bundler = Bundler(self._outbox, limit)
         self._heard, self._pinged = True, False
         self.put = self._outbox.put  # a request, or with None the end of them
@@ -55,7 +56,7 @@ class StreamCall:
         """What is to be written next; b"" if nothing is."""
         call = self._call
         while not call.waits and (request := self._bundler.left() or self._next()) is not None:
-            call.send(self._bundler.fill(request).SerializeToString())
+            call.send(self._bundler.fill(request))
             if call.ready > _WRITTEN:
                 break
         return call.to_send()
@@ -97,7 +98,7 @@ class StreamCall:
         metadata: Any = grpc.aio.Metadata(*ended.metadata)
         return grpc.aio.AioRpcError(grpc.StatusCode[ended.status], grpc.aio.Metadata(), metadata, ended.details)
 
-    def _next(self) -> pb.StreamRequest | None:
+    def _next(self) -> Request | None:
         if self._outbox.empty():
             return None
         request = self._outbox.get_nowait()

@@ -1,5 +1,7 @@
 """The core as values: messages in, messages out, no connection."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from tidegate.protocol.conversation import Conversation
 from tidegate.protocol.fleet_books import FleetBooks
 from tidegate.protocol.handles import Handles
 from tidegate.protocol.opening import Opening, Order
+from tidegate.protocol.plain_steps import Request, message_of
 from tidegate.protocol.sequence_books import SequenceBooks
 from tidegate.trace import Trace
 from tidegate.v1 import sequence_pb2 as pb
@@ -23,9 +26,9 @@ class Talk:
         self.core = Conversation()
         self.session = Session(Behaviour(**behaviour))
 
-    def deliver(self, requests: list[pb.StreamRequest]) -> None:
+    def deliver(self, requests: Sequence[Request]) -> None:
         for request in requests:
-            for response in self.session.answer(request):
+            for response in self.session.answer(message_of(request)):
                 self.core.receive(response)
 
     def opening(self, count: int = 1, model: str = "toy", trace: Trace | None = None) -> Opening:
