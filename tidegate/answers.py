@@ -128,7 +128,7 @@ class _Traced:
         return f"no trace here: this sequence shows every {self.layout.every}. step"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Answer(_Traced):
     """The answer to one step: outputs [...row], and the inside after it ([H] for each part of each layer).
 
@@ -137,6 +137,12 @@ class Answer(_Traced):
 
     step: int
     checkpointed: int = 0
+
+    def __init__(
+        self, outputs: Outputs, trace: Array | None, layout: TraceLayout, step: int, checkpointed: int = 0
+    ) -> None:
+        # It is frozen; that of a dataclass takes three times as long.
+        self.__dict__.update(outputs=outputs, trace=trace, layout=layout, step=step, checkpointed=checkpointed)
 
     @property
     def answered(self) -> bool:

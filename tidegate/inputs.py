@@ -12,7 +12,7 @@ from tidegate.columns import Input, Limits, RowError, Rows
 from tidegate.errors import refused
 from tidegate.model import TensorSpec
 from tidegate.v1.sequence_pb2 import FleetSteps, Steps
-from tidegate.v1.tensor_pb2 import DataType, Tensor
+from tidegate.v1.tensor_pb2 import DataType
 from tidegate.v1.tidegate_pb2 import PredictRequest
 from tidegate.varints import Fields
 
@@ -26,7 +26,7 @@ Carrier = Steps | FleetSteps | PredictRequest
 # What a message costs at most besides names and rows: tags, lengths, numbers; and each of its tensors, with each axis.
 _MESSAGE_BYTES, _TENSOR_BYTES, _AXIS_BYTES = 48, 32, 10
 
-_INPUT, _DATA = Fields(Steps, "inputs", 2), Fields(Tensor, "data", 2)
+_INPUT = Fields(Steps, "inputs", 2)
 
 # Kinds of numpy's types whose names say little.
 _NOT_NUMBERS = {"U": "text", "S": "bytes", "O": "Python objects"}
@@ -46,10 +46,7 @@ class OneInput:
         self.row = spec.shape
         self._type: DataType = wire.data_type_of(spec.dtype)
         self._limits = Limits(spec.name, spec.shape, spec.dtype, spec.legend)
-        size = math.prod(spec.shape) * spec.dtype.itemsize
-        head = Tensor(name=spec.name, type=self._type, shape=spec.shape).SerializeToString()
-        head += _DATA[size] if size else b""
-        self.head = _INPUT[len(head) + size] + head
+        self.head = wire.head(_INPUT, spec.name, self._type, spec.shape, math.prod(spec.shape) * spec.dtype.itemsize)
 
     def array(self, values: Inputs) -> wire.Array:
         """The values in the model's type. Raises BadInput (WRONG_TYPE) where that would change what they mean."""
@@ -130,12 +127,13 @@ class InputLayout:
         self.single = self._inputs[0] if len(self._inputs) == 1 else None
         self.row_bytes = max(1, sum(math.prod(part.row) * part.dtype.itemsize for part in self._inputs))
 
-    def row(self, values: Inputs) -> bytes | None:
-        """The numbers of a row that is written as it is: an array of the only input's type and shape. None: no such."""
+    def row(self, values: Inputs) -> tuple[OneInput, bytes] | None:
+        """The only input and its numbers, where they are an array of its type and shape; else None."""
         single = self.single
         if single is None or type(values) is not np.ndarray:
             return None
-        return values.tobytes() if values.shape == single.row and values.dtype == single.dtype else None
+        fits = values.shape == single.row and values.dtype == single.dtype
+        return (single, values.tobytes()) if fits else None
 
     def step(self, values: Inputs) -> Block:
         arrays = self._arrays(values)

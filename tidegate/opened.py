@@ -26,7 +26,7 @@ from tidegate.protocol.promise import Promise
 from tidegate.protocol.sequence_books import Sending, SequenceBooks
 from tidegate.state import State
 from tidegate.transport import calls
-from tidegate.transport.deadline import Deadline
+from tidegate.transport.deadline import NEVER, Deadline
 from tidegate.transport.link import Link
 
 log = logging.getLogger("tidegate")
@@ -189,9 +189,16 @@ class OpenSequence(Opened[SequenceBooks], Generic[AnySequence]):
         return self._books.answer(promise)
 
     async def _take(self, build: Callable[[Inputs], Sending], values: Inputs, timeout: float | None) -> StepsPromise:
-        deadline = Deadline(calls.limit(timeout, self._source.timeout))
-        promise = await self._send(build, values, deadline)
-        await self._connection.wait(promise, deadline.left)
+        limit = calls.limit(timeout, self._source.timeout)
+        deadline = NEVER if limit is None else Deadline(limit)
+        books, connection = self._books, self._connection
+        if books.knows_inputs:
+            promise = await connection.send(books, deadline, build, values)
+        else:
+            promise = await self._send(build, values, deadline)
+        left = None if limit is None else deadline.left
+        if not await connection.settled(promise, left):
+            raise connection.timed_out()
         return promise
 
 

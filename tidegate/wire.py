@@ -6,6 +6,7 @@ sequences, or what a message means.
 
 import math
 import sys
+from collections.abc import Sequence
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from tidegate.v1.error_pb2 import REASON_MALFORMED, REASON_WRONG_SHAPE, REASON_WRONG_SIZE, REASON_WRONG_TYPE
 from tidegate.v1.tensor_pb2 import ENCODING_VALUES, DataType, Tensor
+from tidegate.varints import Fields
 
 Array: TypeAlias = NDArray[Any]
 DType: TypeAlias = np.dtype[Any]
@@ -27,6 +29,7 @@ _NUMBERS = 2**14  # that are made objects of at a time: each takes ten times the
 _LITTLE = sys.byteorder == "little"
 _LAYOUTS: dict[tuple[int, tuple[int, ...]], tuple[DType, int]] = {}  # of a type and shape that came before: its bytes
 _MOST_LAYOUTS = 1_024
+_DATA = Fields(Tensor, "data", 2)
 _DATA_TYPES: dict[DType, DataType] = {dtype: cast(DataType, code) for code, dtype in _DTYPES.items()}
 
 
@@ -85,6 +88,12 @@ def encode_to(tensor: Tensor, name: str, array: Array, encoding: int = 0) -> Non
     else:
         little = _LITTLE and array.dtype.isnative
         tensor.data = (array if little else array.astype(_DTYPES[code])).tobytes()
+
+
+def head(field: Fields, name: str, code: DataType, shape: Sequence[int], size: int) -> bytes:
+    """What a tensor begins with as the value of a field, up to its numbers, which take `size` bytes."""
+    tensor = Tensor(name=name, type=code, shape=shape).SerializeToString() + (_DATA[size] if size else b"")
+    return field[len(tensor) + size] + tensor
 
 
 def decode(tensor: Tensor, data: bytes | memoryview | None = None) -> Array:

@@ -12,12 +12,12 @@ from tests.tidegate.fake_server import Behaviour, Session, Store, find
 from tidegate.errors import ConnectionLost
 from tidegate.inputs import InputLayout
 from tidegate.model import Model
+from tidegate.plain.steps import Request, message_of
 from tidegate.protocol.budget import Budget
 from tidegate.protocol.conversation import Conversation
 from tidegate.protocol.fleet_books import FleetBooks
 from tidegate.protocol.in_flight import StepsPromise
 from tidegate.protocol.opening import Claim, Opening, Order
-from tidegate.protocol.plain_steps import Request, message_of
 from tidegate.protocol.promise import Promise
 from tidegate.protocol.sequence_books import SequenceBooks
 from tidegate.state import State

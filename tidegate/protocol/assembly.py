@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from tidegate.answers import Answer, Answers, FleetAnswers, TraceLayout
 from tidegate.errors import ProtocolError
 from tidegate.messages import read_outputs, read_tensor
+from tidegate.plain.answers import PlainAnswer, SomeAnswers
 from tidegate.protocol.in_flight import FleetPromise, StepsPromise
 from tidegate.protocol.members import HANDLE, STEP, Members
 from tidegate.protocol.opening import Opening
@@ -16,10 +17,13 @@ from tidegate.v1 import sequence_pb2 as pb
 
 def read_step(promise: StepsPromise) -> Answer:
     message = promise.result()[0]
-    outputs = read_outputs(message.outputs)
-    for name, array in outputs.items():
-        outputs[name] = array[0]
-    trace = read_tensor(message.trace)[0] if message.HasField("trace") else None
+    if isinstance(message, PlainAnswer):
+        outputs, trace = message.row()
+    else:
+        outputs = read_outputs(message.outputs)
+        for name, array in outputs.items():
+            outputs[name] = array[0]
+        trace = read_tensor(message.trace)[0] if message.HasField("trace") else None
     return Answer(outputs, trace, promise.layout, message.first_step, message.checkpointed)
 
 
@@ -43,15 +47,27 @@ def read_fleet_step(promise: FleetPromise, opening: Opening) -> FleetAnswers:
     return FleetAnswers(outputs, trace, opening.layout, promise.members, promise.steps, checkpointed)
 
 
-def rows_of(message: pb.Answers) -> int:
+def rows_of(message: SomeAnswers) -> int:
+    if isinstance(message, PlainAnswer):
+        return 1
     if not message.outputs or not message.outputs[0].shape:
         raise ProtocolError("the server sent an answer without a first axis for its steps")
     return message.outputs[0].shape[0]
 
 
-def _read_parts(parts: Sequence[pb.Answers | pb.FleetAnswers]) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-    blocks = [read_outputs(part.outputs) for part in parts]
-    traces = [read_tensor(part.trace) for part in parts if part.HasField("trace")]
+def _outputs(message: SomeAnswers | pb.FleetAnswers) -> dict[str, np.ndarray]:
+    return message.outputs() if isinstance(message, PlainAnswer) else read_outputs(message.outputs)
+
+
+def _trace(message: SomeAnswers | pb.FleetAnswers) -> np.ndarray | None:
+    if isinstance(message, PlainAnswer):
+        return message.trace()
+    return read_tensor(message.trace) if message.HasField("trace") else None
+
+
+def _read_parts(parts: Sequence[SomeAnswers | pb.FleetAnswers]) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    blocks = [_outputs(part) for part in parts]
+    traces = [trace for part in parts if (trace := _trace(part)) is not None]
     outputs = {name: _joined([block[name] for block in blocks]) for name in blocks[0]}
     return outputs, _joined(traces) if traces else None
 

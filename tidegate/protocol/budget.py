@@ -12,13 +12,13 @@ class Budget:
     def __init__(self, most_bytes: int = KEEP_BYTES, most_steps: int = KEEP_STEPS) -> None:
         self.bytes = 0
         self.steps = 0
-        self._most_bytes = most_bytes
-        self._most_steps = most_steps
+        self.most_bytes = most_bytes
+        self.most_steps = most_steps
         self._waiting: dict[Promise[None], None] = {}  # in their order
 
     @property
     def full(self) -> bool:
-        return self.bytes >= self._most_bytes or self.steps >= self._most_steps
+        return self.bytes >= self.most_bytes or self.steps >= self.most_steps
 
     def free(self, size: int, steps: int) -> None:
         self.bytes -= size
@@ -43,7 +43,7 @@ class Budget:
     def why_full(self) -> str:
         return (
             f"not sent: {self.steps} steps of {self.bytes} bytes are kept so that they can be sent again, as many as"
-            f" may be (keep_steps={self._most_steps}, keep_bytes={self._most_bytes}), and the server told of no"
+            f" may be (keep_steps={self.most_steps}, keep_bytes={self.most_bytes}), and the server told of no"
             " checkpoint in the given time"
         )
 

@@ -46,13 +46,13 @@ class Controls:
     """The requests of one sequence that wait for their answer, and the moves that were made."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Control] = deque()
+        self.waiting: deque[Control] = deque()
         self._made: list[tuple[Control, int]] = []  # moves, with the version that they led to
         self._room: list[Promise[None]] = []
 
     @property
     def held(self) -> bool:
-        return bool(self._waiting) and any(control.kind == "rewind" for control in self._waiting)
+        return any(control.kind == "rewind" for control in self.waiting)
 
     def room(self) -> Promise[None]:
         promise: Promise[None] = Promise()
@@ -60,7 +60,7 @@ class Controls:
         return promise
 
     def add(self, control: Control) -> None:
-        self._waiting.append(control)
+        self.waiting.append(control)
 
     def settle(self, kind: str, response: pb.StreamResponse) -> None:
         control = self._pop(kind)
@@ -84,8 +84,8 @@ class Controls:
         The first one of the kind `request`; where the server does not name it, the first one of all, if the reason is
         never that of a step, or if it is `certain` that no step is concerned.
         """
-        if not request and self._waiting and (certain or refusal.reason in _REASONS):
-            request = self._waiting[0].kind
+        if not request and self.waiting and (certain or refusal.reason in _REASONS):
+            request = self.waiting[0].kind
         control = self._pop(request)
         if control is not None and not control.promise.done:
             control.promise.fail(refusal)
@@ -95,7 +95,7 @@ class Controls:
         return any(made is control for made, _ in self._made)
 
     def fail(self, error: TidegateError) -> None:
-        waiting, self._waiting = self._waiting, deque()
+        waiting, self.waiting = self.waiting, deque()
         for control in waiting:
             if not control.promise.done:
                 control.promise.fail(error)
@@ -111,7 +111,7 @@ class Controls:
     # After a loss.
 
     def took_place(self, kind: str) -> bool:
-        return any(control.kind == kind for control in self._waiting)
+        return any(control.kind == kind for control in self.waiting)
 
     def again(self, start: int, version: int) -> deque[Control]:
         """What to send again at its place, where the sequence goes on at `start` with this version.
@@ -121,14 +121,14 @@ class Controls:
         made = [(control, led) for control, led in self._made if control.at >= start]
         there = [at for at, (control, led) in enumerate(made) if control.at == start and led == version]
         repeated = [control for control, _ in made[there[-1] + 1 if there else 0 :]]
-        fresh = [control for control in self._waiting if control not in repeated]
-        self._waiting = deque([*repeated, *fresh])
-        return deque(self._waiting)
+        fresh = [control for control in self.waiting if control not in repeated]
+        self.waiting = deque([*repeated, *fresh])
+        return deque(self.waiting)
 
     def _pop(self, kind: str) -> Control | None:
-        control = next((control for control in self._waiting if control.kind == kind), None)
+        control = next((control for control in self.waiting if control.kind == kind), None)
         if control is not None:
-            self._waiting.remove(control)
+            self.waiting.remove(control)
             self._stir()
         return control
 
@@ -144,31 +144,31 @@ class Turns:
 
     def __init__(self) -> None:
         self.blocked = False
-        self._later: deque[pb.StreamRequest] = deque()
+        self.later: deque[pb.StreamRequest] = deque()
 
     @property
     def free(self) -> bool:
-        return not self.blocked and not self._later
+        return not self.blocked and not self.later
 
     def say(self, requests: list[pb.StreamRequest], most: int) -> list[pb.StreamRequest]:
         """Returns the requests that can be sent now; the rest is sent later, in this order."""
-        self._later.extend(requests)
+        self.later.extend(requests)
         return [] if self.blocked else self.go_on(most)
 
     def go_on(self, most: int) -> list[pb.StreamRequest]:
         """Returns what can be sent now: up to the next request that has to be answered first, and up to step `most`."""
         self.blocked = False
         requests: list[pb.StreamRequest] = []
-        while self._later and not self.blocked and self._later[0].steps.first_step <= most:  # 0 of what is no step
-            requests.append(self._later.popleft())
+        while self.later and not self.blocked and self.later[0].steps.first_step <= most:  # 0 of what is no step
+            requests.append(self.later.popleft())
             self.blocked = requests[-1].WhichOneof("request") in BLOCKING
         return requests
 
     def drop_steps(self) -> set[int]:
-        dropped = {request.steps.first_step for request in self._later if request.HasField("steps")}
-        self._later = deque(request for request in self._later if not request.HasField("steps"))
+        dropped = {request.steps.first_step for request in self.later if request.HasField("steps")}
+        self.later = deque(request for request in self.later if not request.HasField("steps"))
         return dropped
 
     def clear(self) -> None:
         self.blocked = False
-        self._later.clear()
+        self.later.clear()

@@ -10,12 +10,13 @@ from copy import copy
 
 from tidegate.errors import ConnectionLost, ProtocolError, Refused, SequenceEnded, TidegateError
 from tidegate.messages import read_refusal
+from tidegate.plain.answers import PlainAnswer, Response, SomeAnswers
+from tidegate.plain.steps import Request
 from tidegate.protocol.budget import Budget
 from tidegate.protocol.fleet_books import FleetBooks
 from tidegate.protocol.handles import Handles
 from tidegate.protocol.opening import Claim, Order
 from tidegate.protocol.pending import Pending
-from tidegate.protocol.plain_steps import Request
 from tidegate.protocol.promise import Promise
 from tidegate.protocol.registry import Books, Registry
 from tidegate.protocol.resumption import Resumption, as_loss
@@ -120,12 +121,14 @@ class Conversation:
 
     # Receiving.
 
-    def receive(self, response: pb.StreamResponse) -> Requests:
+    def receive(self, response: Response) -> Requests:
         """Enters a message, or a bundle of them, and returns the requests to send. Raises ProtocolError.
 
         If the stream has to be left, `broken` says why.
         """
         self._worked = True
+        if isinstance(response, list):
+            return self._steps_answered(response)
         requests = self._receive(response)
         if response.more:
             for message in response.more:
@@ -157,12 +160,21 @@ class Conversation:
                 pass  # a message newer than this client
         return []
 
-    def _answered(self, answers: pb.Answers) -> Requests:
-        books = self._registry.sequence(answers.handle)
+    def _steps_answered(self, bundle: list[PlainAnswer]) -> Requests:
+        requests: list[Request] = []
+        for answer in bundle:
+            if self.broken is not None or self.lost is not None:
+                break
+            requests += self._answered(answer)
+        return requests
+
+    def _answered(self, answers: SomeAnswers) -> Requests:
+        registry = self._registry
+        books = registry.sequences.get(answers.handle) or registry.sequence(answers.handle)
         if books is None:
             return []
         requests = books.receive(answers)
-        if self._registry.recovering:
+        if registry.recovering:
             self.resumption.check_recovered(books)
         return requests
 

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from tidegate.answers import TraceLayout
 from tidegate.errors import TidegateError, refused
+from tidegate.plain.answers import SomeAnswers
 from tidegate.protocol.members import Members, Steps
 from tidegate.protocol.promise import Promise
 from tidegate.v1 import sequence_pb2 as pb
 
 
-class StepsPromise(Promise[list[pb.Answers]]):
+class StepsPromise(Promise[list[SomeAnswers]]):
     """`count` steps from `first_step`, sent in one message or several, each of them answered in one or more parts.
 
     `layout`: the columns of their traces, those of the version that answered them; set with the first part.
@@ -34,7 +35,7 @@ class StepsPromise(Promise[list[pb.Answers]]):
         super().__init__()
         self.first_step = first_step
         self.count = count
-        self.parts: list[pb.Answers] = []
+        self.parts: list[SomeAnswers] = []
         self._left = messages
         self._refusal: TidegateError | None = None
 

@@ -13,8 +13,8 @@ from itertools import chain, pairwise
 import numpy as np
 
 from tidegate import wire
+from tidegate.plain.steps import PlainStep
 from tidegate.protocol.budget import Budget
-from tidegate.protocol.plain_steps import PlainStep
 from tidegate.protocol.promise import Promise
 from tidegate.v1 import sequence_pb2 as pb
 
@@ -57,7 +57,7 @@ class Replay:
     def __init__(self, first: int, budget: Budget, *, claimed: bool = False) -> None:
         self.whole = not claimed  # whether it can be opened anew: no checkpoint is known
         self._budget = budget
-        self._last = self._before = first  # the last checkpoint that is known, and the one before
+        self.last = self._before = first  # the last checkpoint that is known, and the one before
         self._end = first
         self._folded: deque[_Kept | PlainStep] = deque()  # the earlier ones, as few messages as may be
         self._loose: deque[_Kept | PlainStep] = deque()  # the later ones, as they were sent
@@ -69,7 +69,10 @@ class Replay:
         A sequence whose every step is in a checkpoint always has room for more. Otherwise sequences that rest could
         fill the budget for ever: the inputs since their last checkpoint but one stay until they go on.
         """
-        return self._budget.room() if self._budget.full and self._end > self._last else None
+        budget = self._budget
+        if budget.bytes < budget.most_bytes and budget.steps < budget.most_steps:  # nearly always
+            return None
+        return budget.room() if self._end > self.last else None
 
     def add(self, first: int, end: int, request: pb.StreamRequest, size: int, *, alone: bool = False) -> None:
         """Keeps a message with the steps from `first` to before `end`, whose inputs take `size` bytes.
@@ -80,8 +83,11 @@ class Replay:
 
     def keep(self, step: PlainStep) -> None:
         """The same for a step that is no message."""
-        step.size = len(step.data) + MESSAGE_BYTES
-        self._append(self._loose, step)
+        budget, step.size = self._budget, len(step.data) + MESSAGE_BYTES
+        self._loose.append(step)
+        self._end = step.end
+        budget.bytes += step.size
+        budget.steps += 1
 
     def fold(self, answered: int) -> None:
         """Puts the oldest steps together that came one by one, if they are among the first `answered` ones.
@@ -106,13 +112,18 @@ class Replay:
         self._loose.clear()
 
     def checkpointed(self, step: int) -> None:
-        if step <= self._last:
+        if step <= self.last:
             return
         self.whole = False
-        self._before, self._last = self._last, step
-        for kept in (self._folded, self._loose):
-            while kept and kept[0].end <= self._before:
-                self._free(kept.popleft())
+        self._before, self.last = self.last, step
+        size = steps = 0
+        for block in (self._folded, self._loose):
+            while block and block[0].end <= self._before:
+                kept = block.popleft()
+                size += kept.size
+                steps += kept.end - kept.first
+        if steps and not self._over:
+            self._budget.free(size, steps)
         if self._end <= step:
             self._budget.stir()
 
@@ -129,7 +140,7 @@ class Replay:
     def rewound(self, step: int) -> None:
         self.cut(step)
         self.whole = False
-        self._last = self._end = step
+        self.last = self._end = step
         self._before = min(self._before, step)
 
     def clear(self, *, forget: bool) -> None:

@@ -13,13 +13,14 @@ import numpy as np
 from tidegate.errors import ProtocolError, Refused, SequenceLost, TidegateError, refused
 from tidegate.inputs import Block, InputLayout, Inputs
 from tidegate.messages import read_refusal
+from tidegate.plain.answers import SomeAnswers
+from tidegate.plain.steps import PlainStep, Request
 from tidegate.protocol.assembly import read_chunk, read_step, rows_of
 from tidegate.protocol.books import CommonBooks
 from tidegate.protocol.budget import Budget
 from tidegate.protocol.control import BLOCKING, Control, Controls, Turns
 from tidegate.protocol.in_flight import InFlight, Sent, StepsPromise
 from tidegate.protocol.opening import Claim, Opening
-from tidegate.protocol.plain_steps import PlainStep, Request
 from tidegate.protocol.promise import Promise
 from tidegate.protocol.replay import Replay
 from tidegate.v1 import sequence_pb2 as pb
@@ -61,16 +62,14 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
         row = self._inputs.row(values)
         if row is None or not self._most or self.ended is not None or self._takes[1] is not self._inputs:
             return self._send(values, InputLayout.step)
-        step, single = self.next_step, self._inputs.single
-        assert single is not None, "it has a row"
-        promise, request = StepsPromise(step, 1, 1), PlainStep(self.handle, step, single, row)
+        step = self.next_step
+        promise, request = StepsPromise(step, 1, 1), PlainStep(self.handle, step, *row)
         if self._replay is not None:
-            request.answered = self._safe
+            request.answered = self.answered if self.held is None else self._safe
             self._replay.keep(request)
         self._in_flight.add(promise, step, 1)
         self.next_step = step + 1  # last, as in `_send`
-        at_once = self._at_once()
-        return promise, [request] if at_once else self.say([request.message])
+        return promise, [request] if self._at_once() else self.say([request.message])
 
     def send_chunk(self, values: Inputs) -> Sending:
         """Many steps, [T, ...row], in as few messages as the server's limit allows. Raises as `send_step` does."""
@@ -93,12 +92,15 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
         return promise, requests if self._at_once() else self.say(requests)
 
     def _at_once(self) -> bool:
-        return self._turns.free and not self.parked and self.next_step <= self._most_ahead
+        turns = self._turns
+        if turns.later or turns.blocked or self.parked:
+            return False
+        return self.next_step - self._answered_here <= _AHEAD or self.next_step <= self._most_ahead
 
     def room(self) -> Promise[None] | None:
         if self.ended is not None:
             return None
-        if self._controls.held:
+        if self._controls.waiting and self._controls.held:
             return self._controls.room()
         return None if self._replay is None else self._replay.room()
 
@@ -178,7 +180,7 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
 
     # Receiving.
 
-    def receive(self, message: pb.Answers) -> list[pb.StreamRequest]:
+    def receive(self, message: SomeAnswers) -> list[pb.StreamRequest]:
         """Enters an answer to steps; returns what to send. Raises ProtocolError."""
         first = message.first_step
         if self._back_at <= first < self._again:
@@ -198,13 +200,14 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
         promise.layout = self.opening.layout
         sent.next_answer += 1 if promise.count == 1 else rows_of(message)
         self.answered = self._answered_here = sent.next_answer
-        if message.checkpointed:
+        replay = self._replay
+        if replay is not None and message.checkpointed > replay.last:
             self.checkpointed(message.checkpointed)
         if sent.next_answer >= sent.end:
             self._in_flight.settle(sent)
-        if self._replay is not None:
-            self._replay.fold(self.answered)
-        return self._go_on()
+        if replay is not None:
+            replay.fold(self.answered)
+        return self._go_on() if self._turns.later else []
 
     def _go_on(self) -> list[pb.StreamRequest]:
         return [] if self._turns.free or self._turns.blocked else self._turns.go_on(self._most_ahead)

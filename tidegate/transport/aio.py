@@ -6,7 +6,8 @@ A task of its own reads, and makes the next stream when one is lost.
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -35,7 +36,7 @@ class AsyncConnection(Link):
         super().__init__(address, route, resuming, within)
         self._stub = stub
         self._loop = asyncio.get_running_loop()
-        self._lock = nullcontext()  # one thread
+        self._lock = RLock()  # one thread has it whenever it wants: as nullcontext, which is written in Python
         self._check_place = self._check_loop
         self._closed = asyncio.Event()
         self._connect()
@@ -60,11 +61,10 @@ class AsyncConnection(Link):
     def _after(self, seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
         return self._loop.call_later(seconds, call)
 
-    async def _settled(self, promise: Promise[Any], timeout: float | None) -> bool:
-        self._check_place()
+    async def settled(self, promise: Promise[Any], timeout: float | None) -> bool:
         if promise.done:
             return True
-        settled = self._loop.create_future()
+        settled = asyncio.Future[None](loop=self._loop)
         promise.call(lambda: None if settled.done() else settled.set_result(None))
         self._waiting[settled] = promise
         try:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from tidegate.protocol.plain_steps import Request, message_of, written
+from tidegate.plain.steps import PlainStep, Request, message_of, written
 from tidegate.v1 import sequence_pb2 as pb
 from tidegate.varints import Fields
 
@@ -46,7 +46,7 @@ class Bundler:
             if (following := outbox.get_nowait()) is None:
                 outbox.put_nowait(None)
                 break
-            data = written(following)
+            data = following.written() if type(following) is PlainStep else written(following)
             room -= len(data) + 8
             if room < 0 or count >= _MOST:
                 self._left = following

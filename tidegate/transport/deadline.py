@@ -7,6 +7,8 @@ import time
 class Deadline:
     """So many seconds from now; None: never."""
 
+    __slots__ = ("_end",)
+
     def __init__(self, seconds: float | None) -> None:
         self._end = math.inf if seconds is None else time.monotonic() + seconds
 
@@ -19,3 +21,6 @@ class Deadline:
         """The same as a `timeout=` that replaces a client's own limit: math.inf is none."""
         left = self.left
         return math.inf if left is None else left
+
+
+NEVER = Deadline(None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from tidegate.protocol.plain_steps import Request
+from tidegate.plain.steps import Request
 from tidegate.transport.bundles import Bundler
 from tidegate.transport.status import NOT_WRITTEN
 from tidegate.transport.stream_call import Headers

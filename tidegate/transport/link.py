@@ -11,9 +11,10 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 from tidegate.errors import ConnectionLost, ProtocolError, TidegateError, TimedOut
+from tidegate.plain.answers import Response
+from tidegate.plain.steps import Request
 from tidegate.protocol.budget import Budget, why_no_room
 from tidegate.protocol.conversation import Conversation, Requests
-from tidegate.protocol.plain_steps import Request
 from tidegate.protocol.promise import Promise
 from tidegate.protocol.registry import Books
 from tidegate.protocol.route import headers
@@ -74,7 +75,7 @@ class Link(ABC):
     def _after(self, seconds: float, call: Callable[[], None]) -> Timer: ...
 
     @abstractmethod
-    async def _settled(self, promise: Promise[Any], timeout: float | None) -> bool:
+    async def settled(self, promise: Promise[Any], timeout: float | None) -> bool:
         """Waits until the promise is settled; whether it is, after `timeout` seconds at most."""
 
     # Sending and waiting.
@@ -104,13 +105,16 @@ class Link(ABC):
 
     async def wait(self, promise: Promise[Any], timeout: float | None) -> None:
         """Until the promise is settled. Raises TimedOut after `timeout` seconds; the answer is then dropped."""
-        if not await self._settled(promise, timeout):
-            raise TimedOut(f"no answer from {self._address} in the given time")
+        if not await self.settled(promise, timeout):
+            raise self.timed_out()
+
+    def timed_out(self) -> TimedOut:
+        return TimedOut(f"no answer from {self._address} in the given time")
 
     async def _await_room(self, room: Promise[None], timeout: float | None) -> None:
         settled = False
         try:
-            settled = await self._settled(room, timeout)
+            settled = await self.settled(room, timeout)
         finally:
             if not settled:
                 with self._lock:
@@ -137,9 +141,9 @@ class Link(ABC):
 
     # With the lock held.
 
-    def _put(self, requests: Requests, *, waits: bool = False) -> None:
+    def _put(self, requests: Requests) -> None:
         if requests:
-            self._stream.put(*requests, waits=waits)
+            self._stream.put(*requests)
 
     def _hang_up(self) -> None:
         self._stream.hang_up()
@@ -155,7 +159,8 @@ class Link(ABC):
     def _say(self, build: Build[K], *values: object, waits: bool = False) -> K:
         try:
             promise, requests = build(*values)
-            self._put(requests, waits=waits)
+            if requests:
+                self._stream.put(*requests, waits=waits)
         except Exception:
             raise
         except BaseException:  # interrupted: how much of it was sent is unknown
@@ -163,7 +168,7 @@ class Link(ABC):
             raise
         return promise
 
-    def _enter(self, response: pb.StreamResponse | TidegateError) -> None:
+    def _enter(self, response: Response | TidegateError) -> None:
         """Enters a message, or the error that ended the stream."""
         if self.talk.broken is not None:  # an interrupted caller has broken the stream off meanwhile
             return
@@ -177,7 +182,7 @@ class Link(ABC):
             return
         self._look_around()
 
-    def _took(self, response: pb.StreamResponse) -> bool:
+    def _took(self, response: Response) -> bool:
         """Enters a message; whether no more of this stream is wanted."""
         self._enter(response)
         return (self.talk.lost or self.talk.broken) is not None

@@ -8,10 +8,10 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-from tidegate.protocol.plain_steps import Request
+from tidegate.plain.answers import Response
+from tidegate.plain.steps import Request
 from tidegate.transport.endpoint import Place
 from tidegate.transport.stream_call import AT_ONCE, CLOSED, CONNECT, Headers, StreamCall
-from tidegate.v1 import sequence_pb2 as pb
 
 _GOODBYE = 1.0  # seconds that a connection has to be closed in order
 
@@ -25,7 +25,7 @@ class OwnStream(asyncio.Protocol):
         self._call = StreamCall(place, headers, limit)
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._gone: asyncio.Future[None] = self._loop.create_future()  # the connection
-        self._took: Callable[[pb.StreamResponse], bool]
+        self._took: Callable[[Response], bool]
         self._transport: asyncio.Transport | None = None
         self._full = self._will_flush = False
         self._timer: asyncio.TimerHandle | None = None
@@ -52,7 +52,7 @@ class OwnStream(asyncio.Protocol):
         self._call.cancel()
         self._end()
 
-    async def read(self, took: Callable[[pb.StreamResponse], bool]) -> None:
+    async def read(self, took: Callable[[Response], bool]) -> None:
         """Calls `took` with each response, until it says that no more are wanted or the stream has ended.
 
         Raises grpc.aio.AioRpcError: with another status than OK.

@@ -15,13 +15,13 @@ from ssl import SSLWantReadError, SSLWantWriteError
 from threading import get_ident
 from typing import Any
 
-from tidegate.protocol.plain_steps import Request
+from tidegate.plain.answers import Response
+from tidegate.plain.steps import Request
 from tidegate.protocol.promise import Promise
 from tidegate.transport.deadline import Deadline
 from tidegate.transport.endpoint import Place
 from tidegate.transport.signals import undisturbed
 from tidegate.transport.stream_call import AT_ONCE, CLOSED, CONNECT, Headers, StreamCall
-from tidegate.v1 import sequence_pb2 as pb
 
 _READ = 2**18  # bytes
 _NOT_NOW = (BlockingIOError, SSLWantReadError, SSLWantWriteError)
@@ -54,7 +54,7 @@ class SocketStream:
         # the connection
         self._socket: socket.socket | None = None  # once it is connected, until it is closed
         self._selector: BaseSelector
-        self._took: Callable[[pb.StreamResponse], bool]
+        self._took: Callable[[Response], bool]
         self._unwritten = b""
         self._full = False  # the system takes no more for now
         self._look_at = 0.0
@@ -88,7 +88,7 @@ class SocketStream:
         if self._resting and self._leader is None:
             self._bell.put(None)
 
-    def read(self, took: Callable[[pb.StreamResponse], bool]) -> None:
+    def read(self, took: Callable[[Response], bool]) -> None:
         """Calls `took`, with the lock held, with each response, until it wants no more or the stream has ended.
 
         Raises grpc.RpcError: with another status than OK.

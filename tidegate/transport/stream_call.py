@@ -13,10 +13,10 @@ from typing import Any
 import grpc
 
 from tidegate.http2.client_call import ClientCall
-from tidegate.protocol.plain_steps import Request
+from tidegate.plain.answers import Reader, Response
+from tidegate.plain.steps import Request
 from tidegate.transport.bundles import Bundler
 from tidegate.transport.endpoint import Place
-from tidegate.v1 import sequence_pb2 as pb
 
 METHOD = "/tidegate.v1.Tidegate/Stream"
 CONNECT = 20.0  # seconds to connect
@@ -38,6 +38,7 @@ class StreamCall:
         self._call = ClientCall(METHOD, place.authority, headers, place.tls is not None)
         self._outbox: SimpleQueue[Request | None] = SimpleQueue()
         self._bundler = Bundler(self._outbox, limit)
+        self._read = Reader().read
         self._heard, self._pinged = True, False
         self.put = self._outbox.put  # a request, or with None the end of them
         self.waiting = self._outbox.qsize  # requests that are not bytes yet
@@ -61,10 +62,10 @@ class StreamCall:
                 break
         return call.to_send()
 
-    def receive(self, data: bytes) -> Iterator[pb.StreamResponse]:
+    def receive(self, data: bytes) -> Iterator[Response]:
         """The responses that are whole now."""
         self._heard = True
-        return map(pb.StreamResponse.FromString, self._call.receive(data))
+        return map(self._read, self._call.receive(data))
 
     def look(self) -> float:
         """Asks for a sign of life from a server that is quiet, and gives it up without one.

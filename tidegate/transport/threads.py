@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 
 from tidegate.errors import TidegateError
+from tidegate.plain.answers import Response
 from tidegate.protocol.promise import Promise
 from tidegate.protocol.registry import Books
 from tidegate.transport.deadline import Deadline
@@ -26,7 +27,6 @@ from tidegate.transport.process import OwnProcess
 from tidegate.transport.recovery import Resuming
 from tidegate.transport.socket_stream import Gate, SocketStream
 from tidegate.transport.status import explain
-from tidegate.v1 import sequence_pb2 as pb
 from tidegate.v1.tidegate_pb2_grpc import TidegateStub
 
 log = logging.getLogger("tidegate")
@@ -87,7 +87,7 @@ class Connection(Link):
         timer.start()
         return timer
 
-    async def _settled(self, promise: Promise[Any], timeout: float | None) -> bool:
+    async def settled(self, promise: Promise[Any], timeout: float | None) -> bool:
         self._check_place()
         deadline = Deadline(timeout)
         gate: Gate = SimpleQueue()
@@ -139,7 +139,7 @@ class Connection(Link):
             return explain(error, self._address)
         return self._why_ended()
 
-    def _took(self, response: pb.StreamResponse) -> bool:
+    def _took(self, response: Response) -> bool:
         try:
             if self._left:
                 self._carry_out()

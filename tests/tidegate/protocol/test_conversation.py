@@ -9,11 +9,11 @@ from tests.tidegate.fake_server import Behaviour, Session, find
 from tidegate.errors import BadInput, ConnectionLost, ProtocolError, Refused, SequenceEnded, TimedOut, UnknownModel
 from tidegate.inputs import InputLayout
 from tidegate.model import Model
+from tidegate.plain.steps import Request, message_of
 from tidegate.protocol.conversation import Conversation
 from tidegate.protocol.fleet_books import FleetBooks
 from tidegate.protocol.handles import Handles
 from tidegate.protocol.opening import Opening, Order
-from tidegate.protocol.plain_steps import Request, message_of
 from tidegate.protocol.sequence_books import SequenceBooks
 from tidegate.trace import Trace
 from tidegate.v1 import sequence_pb2 as pb

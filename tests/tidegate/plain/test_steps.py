@@ -12,8 +12,8 @@ from tests.tidegate.world import World
 from tidegate import wire
 from tidegate.inputs import InputLayout
 from tidegate.model import TensorSpec
+from tidegate.plain.steps import PlainStep, Request, message_of
 from tidegate.protocol.budget import Budget
-from tidegate.protocol.plain_steps import PlainStep, Request, message_of
 from tidegate.protocol.replay import TOGETHER, Replay
 from tidegate.transport.bundles import Bundler
 from tidegate.v1 import sequence_pb2 as pb
@@ -33,7 +33,7 @@ def plain(handle: int, step: int, answered: int = 0, inputs: InputLayout | None 
     assert single is not None
     row = inputs.row(np.full(single.row, step % 97, single.dtype))
     assert row is not None
-    made = PlainStep(handle, step, single, row)
+    made = PlainStep(handle, step, *row)
     made.answered = answered
     return made
 
