@@ -66,8 +66,7 @@ class Exchange:
         self._company = Company(dialect.at_once)  # what came together, and is not taken yet
         self._gathered = False  # messages came, which are taken once other streams have been read
         # writing
-        self._writing = Writing(call, dialect, pace, self._left, self.fail)
-        self.writable = self._writing.writable  # see Listener
+        self._writing = Writing(call, dialect, pace, self)
         self._parking: asyncio.Task[None] | None = None
         self._leaving = self._finishing = self._ends = False  # _ends: no further message is to be read
 
@@ -273,8 +272,12 @@ class Exchange:
         except Exception as error:  # noqa: BLE001 # it is the stream's
             self.fail(error)
 
-    def _left(self, answers: int) -> None:
-        """Answers of so many bytes have left, or other messages."""
+    def writable(self) -> None:
+        """See Listener."""
+        self._writing.writable()
+
+    def left(self, answers: int) -> None:
+        """See Owner."""
         if answers:
             self._stream.written(answers)
         if self._stalled:

@@ -2,11 +2,21 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from server.edge.exchanges.dialect import Call, Dialect, Large, Outgoing, Whole
 from server.edge.exchanges.pace import Pace
+
+
+class Owner(Protocol):
+    """The exchange that the messages are of."""
+
+    def left(self, answers: int) -> None:
+        """Answers of so many bytes have left, or other messages."""
+
+    def fail(self, error: BaseException) -> None:
+        """Ends the stream with an error."""
 
 
 class Writing:
@@ -16,33 +26,24 @@ class Writing:
         call: carries them.
         dialect: makes them.
         pace: says how long they may be written in one go.
-        left: is called when some have left, with the bytes of the answers among them.
-        failed: is called with an error, which ends the stream.
+        owner: is told of what has left, and of an error, which ends the stream.
     """
 
     __slots__ = (
         "_call",
         "_dialect",
-        "_failed",
         "_making",
+        "_owner",
         "_pace",
         "_sent",
-        "_tell_left",
         "ended",
         "unwritten",
         "waiting",
         "will_write",
     )
 
-    def __init__(
-        self,
-        call: Call,
-        dialect: Dialect,
-        pace: Pace,
-        left: Callable[[int], None],
-        failed: Callable[[BaseException], None],
-    ) -> None:
-        self._call, self._dialect, self._pace, self._tell_left, self._failed = call, dialect, pace, left, failed
+    def __init__(self, call: Call, dialect: Dialect, pace: Pace, owner: Owner) -> None:
+        self._call, self._dialect, self._pace, self._owner = call, dialect, pace, owner
         self.waiting: deque[Outgoing] | tuple[()] = ()  # an empty deque takes 760 bytes
         self.unwritten = 0  # the bytes of those that carry no answer
         self.will_write = False
@@ -53,7 +54,7 @@ class Writing:
     def end(self) -> None:
         """Nothing is written any more."""
         self.ended, self.waiting = True, ()
-        self._tell_left, self._failed = lambda _: None, lambda _: None  # they refer to the stream
+        del self._owner  # they refer to each other
         if self._making is not None:
             self._making.cancel()
 
@@ -77,7 +78,7 @@ class Writing:
             self._sent = size, 0
             if not self._call.full:
                 self._sent = 0, 0
-                self._tell_left(size)
+                self._owner.left(size)
 
     def write_later(self) -> None:
         """Together with what else comes in this turn of the loop."""
@@ -98,7 +99,7 @@ class Writing:
                 if self.waiting and self._pace.clock() > self._pace.ends():
                     return self.write_later()
         except Exception as error:  # noqa: BLE001 # it is the stream's
-            self._failed(error)
+            self._owner.fail(error)
 
     def _make(self, large: Large) -> None:
         """Makes the next message in pieces, and then goes on."""
@@ -111,7 +112,7 @@ class Writing:
         if making.cancelled() or self.ended or not (waiting := self.waiting):
             return None
         if (error := making.exception()) is not None:
-            return self._failed(error)
+            return self._owner.fail(error)
         waiting[0] = made = making.result()
         self.unwritten += len(made) - large.size
         return self.write()
@@ -141,4 +142,4 @@ class Writing:
         """Only now what was sent is not counted any more: until then the stream is not at its end."""
         (answers, others), self._sent = self._sent, (0, 0)
         self.unwritten -= others
-        self._tell_left(answers)
+        self._owner.left(answers)
