@@ -38,6 +38,7 @@ PLACES = {
     "server/edge": "a stream's turns: to take and to write",
     "server/streams": "order, windows, answers",
     "server/runtime/batcher": "batches",
+    "server/runtime/computation": "batches",
     "server/runtime/scheduler": "batches",
     "server/runtime/shares": "batches",
     "server/runtime/counters": "batches",

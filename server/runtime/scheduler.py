@@ -204,7 +204,7 @@ class Scheduler:
         if not whole and self._ready.calm:
             if left > 1:
                 beyond = left - steps
-            elif len(takes) == 1 and takes[0].block.slot == MANY:
+            elif len(takes) == 1 and takes[0].block.slot == MANY and not takes[0].block.apart:
                 beyond = takes[0].block.left - rows
         return Batch(takes, steps, rows, whole, beyond)
 

@@ -230,6 +230,14 @@ def test_only_what_is_alone_goes_on_without_the_scheduler() -> None:
     run.finish()
 
 
+def test_rows_that_are_answered_as_they_run_do_not_wait_for_those_after_them() -> None:
+    run = Run(largest=2)
+    run.add([0, 1, 2, 3, 4], 1).apart = True
+    run.run(on=9)
+    assert sorted(run.taken) == [0, 1]
+    run.finish()
+
+
 def test_a_chunk_that_is_dropped_does_not_go_on() -> None:
     run = Run(largest=3, longest=2)
     run.add([0], 5)
