@@ -109,7 +109,7 @@ class Checkpointer:
             raise
         for leaving in departed:
             self._registry.note(leaving.sequences)
-            leaving.told()
+            self._outbox.written(leaving)
         while ends := self._outbox.ends():
             await self._write_ends(ends)
 
@@ -129,10 +129,10 @@ class Checkpointer:
             await self._forget_all()
         self._losses = losses
 
-    async def write_soon(self, sequences: Iterable[ServedSequence] = ()) -> None:
+    async def write_soon(self, sequences: Iterable[ServedSequence] = (), digest: bytes | None = None) -> None:
         """Writes what has left its stream, and those of these that are new, while a client waits.
 
-        A failure of the store is ignored.
+        Does not wait for what has left with tokens of another `digest`. A failure of the store is ignored.
 
         Raises:
             StoreSilent: it took too long.
@@ -140,12 +140,12 @@ class Checkpointer:
         unstored = [sequence for sequence in sequences if not sequence.stored]
         self._registry.keep(unstored)
         with suppress(StoreFailed):
-            await self._store.soon(lambda: self._write_until_stored(unstored))
+            await self._store.soon(lambda: self._write_until_stored(unstored, digest))
 
-    async def _write_until_stored(self, unstored: Collection[ServedSequence]) -> None:
+    async def _write_until_stored(self, unstored: Collection[ServedSequence], digest: bytes | None) -> None:
         """One write does not take all of them if they are many."""
         await self.checkpoint()
-        while self._outbox.unwritten or any(not one.stored and one in self._registry for one in unstored):
+        while self._outbox.concerns(digest) or any(not one.stored and one in self._registry for one in unstored):
             await self.checkpoint()
 
     @asynccontextmanager

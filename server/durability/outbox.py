@@ -44,11 +44,33 @@ class Outbox:
         self._bytes: Counter[str] = Counter()  # by account
         self._total = 0  # of those
         self.unwritten = 0  # sequences that were parked and wait to be written
-        self._ends: deque[tuple[store.End, Once | None]] = deque()  # and what is called when it is written
+        self._ends: deque[tuple[store.End, bytes, Once | None]] = deque()  # and what is called when it is written
         self._end_bytes = 0
+        self._digests = Counter[bytes]()  # of the tokens of all these, and of those that are being written
 
     def __bool__(self) -> bool:
         return bool(self._waiting or self._ends)
+
+    def concerns(self, digest: bytes | None) -> bool:
+        """Whether the store does not know all yet of the sequences whose token has this digest; None: of any parked."""
+        return bool(self.unwritten) if digest is None else digest in self._digests
+
+    def written(self, leaving: Snapshot) -> None:
+        """What `take` returned is written, or will not be; says so."""
+        self._forget(leaving.sequences)
+        leaving.told()
+
+    def _expect(self, sequences: Iterable[ServedSequence]) -> None:
+        self._digests.update(sequence.digest for sequence in sequences)
+
+    def _forget(self, sequences: Iterable[ServedSequence]) -> None:
+        for sequence in sequences:
+            self._forget_one(sequence.digest)
+
+    def _forget_one(self, digest: bytes) -> None:
+        self._digests[digest] -= 1
+        if not self._digests[digest]:
+            del self._digests[digest]
 
     # Parked -----------------------------------------------------------------------------------------------------------
 
@@ -60,11 +82,15 @@ class Outbox:
         self.add([replace(taken(sequences, awake=False), told=told)])
 
     def take(self, most: float = inf) -> list[Snapshot]:
-        """Removes and returns what is to be written now, the furthest behind first: `most` sequences or a few more."""
+        """Removes and returns what is to be written now: `most` sequences or a few more.
+
+        The first of each account, so that nobody waits for all of another, and then the furthest behind.
+        """
         those: list[Snapshot] = []
         count = 0
+        firsts = deque(next(iter(waiting)) for waiting in self._waiting.values())
         while self._waiting and count < most:
-            leaving = next(iter(self._by_lag[max(self._by_lag)]))
+            leaving = firsts.popleft() if firsts else next(iter(self._by_lag[max(self._by_lag)]))
             self._pop(leaving)
             those.append(leaving)
             count += len(leaving.sequences)
@@ -81,6 +107,7 @@ class Outbox:
         """Adds snapshots to what is to be written; they may have been written before."""
         for leaving in snapshots:
             self._put(leaving)
+            self._expect(leaving.sequences)
         self._give_up()
 
     def _put(self, leaving: Snapshot) -> tuple[OrderedDict[Snapshot, None], ...]:
@@ -112,7 +139,7 @@ class Outbox:
             ((largest, _),) = self._bytes.most_common(1)
             leaving = next(iter(self._waiting[largest]))
             self._pop(leaving)
-            leaving.told()
+            self.written(leaving)
 
     # Closed -----------------------------------------------------------------------------------------------------------
 
@@ -124,26 +151,29 @@ class Outbox:
         if self._end_bytes > _MOST_ENDS:
             return False
         ends = [store.End(sequence.id, sequence.fence, store.Reason.ENDED) for sequence in sequences]
-        self._ends += zip(ends, [*[None] * (len(ends) - 1), told], strict=True)
+        digests = [sequence.digest for sequence in sequences]
+        self._ends += zip(ends, digests, [*[None] * (len(ends) - 1), told], strict=True)
+        self._expect(sequences)
         self._end_bytes += sum(map(_end_size, ends))
         return True
 
     def ends(self) -> list[store.End]:
         """The next ends to write; to be written after all states, which may create the sequences."""
-        return [end for end, _ in islice(self._ends, _ENDS_AT_ONCE)]
+        return [end for end, *_ in islice(self._ends, _ENDS_AT_ONCE)]
 
     def ended(self, count: int) -> None:
         """The first `count` ends are written."""
         for _ in range(count):
-            end, told = self._ends.popleft()
+            end, digest, told = self._ends.popleft()
             self._end_bytes -= _end_size(end)
+            self._forget_one(digest)
             if told is not None:
                 told()
 
     def wait_no_more(self) -> None:
         """The store fails: calls now what was to be called once states and ends are written."""
         calls = [leaving.told for waiting in self._waiting.values() for leaving in waiting]
-        calls += [told for _, told in self._ends if told is not None]
+        calls += [told for *_, told in self._ends if told is not None]
         for told in calls:
             told()
 

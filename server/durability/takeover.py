@@ -184,8 +184,8 @@ class Takeovers:
 
     async def _see(self, request: ResumeRequest, here: Sequence[ServedSequence], seen: list[Kept | store.Gone]) -> None:
         """What the store has of each; nothing after the first that it does not have."""
-        if self._outbox or not all(sequence.stored for sequence in here):
-            await self._checkpointer.write_soon(here)
+        if self._outbox.concerns(request.digest) or not all(sequence.stored for sequence in here):
+            await self._checkpointer.write_soon(here, request.digest)
         request.check()
         for first in range(0, len(request.ids), PORTION):
             part = await self._store.ask_soon(partial(_looked_for, request, slice(first, first + PORTION)))

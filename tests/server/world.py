@@ -223,6 +223,7 @@ class Server:
         self.shelf.assert_empty()
         assert (len(self.keeper._registry), dict(self.keeper._registry.quota._counts)) == (0, {})
         assert not self.keeper._registry._by_slot
+        assert not self.keeper.takeovers._outbox._digests
 
 
 class World:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from server.durability import checkpointer
 from server.stores.memory import MemoryStore
-from tests.server.durability.test_takeover import ROWS, Bench, why
+from tests.server.durability.test_takeover import ROWS, Bench, resume, why
 from tests.surviving_client import SurvivingClient
 from tidegate import wire
 from tidegate.v1 import sequence_pb2 as pb
@@ -184,6 +185,30 @@ def test_checkpoints_of_others_wait_for_one_rewind_or_move_of_an_address_however
     assert sorted(done, key=str) == [pb.Moved] * 4 + [pb.Rewound] * 4
     assert written.index(bobs) == 1
     assert {one for one in written if one != bobs} == set(opened.sequence_ids)
+
+
+def test_who_parks_and_resumes_waits_for_a_part_of_what_another_parks_and_not_for_all(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpointer, "_MOST", 2)  # sequences in a write
+    town.open(ANN, count=OF_ONE)
+    for handle in range(OF_ONE):
+        town.step(ANN, 0, handle)
+    opened = town.open(BOB)
+    town.step(BOB, 0)
+    for handle in range(OF_ONE):
+        town.tell(ANN, close=pb.Close(handle=handle, park=True))
+    town.tell(BOB, close=pb.Close(park=True))
+    town.world.quiet()
+    town.tell(CID, resume=resume(opened, [1]))
+    town.world.quiet()
+    line = town.world.lines[CID]
+    assert line is not None
+    while not line.down:
+        town.world.work(0, 1)
+    assert town.keeper.sample().unwritten > OF_ONE / 2
+    assert [type(one) for one in town.hear(CID)] == [pb.Opened]
+    town.world.work(0)
 
 
 def fleet(bench: Bench, handles: range) -> None:
