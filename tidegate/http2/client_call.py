@@ -11,7 +11,7 @@ from hpack import Decoder, Encoder, HPACKError
 
 from tidegate.http2 import call_fields, frames
 from tidegate.http2.call_fields import Ended
-from tidegate.http2.frames import HEAD, U32, Code, ConnectionFault
+from tidegate.http2.frames import HEAD, HEAD_AND_PREFIX, U32, Code, ConnectionFault
 
 STREAM = 1
 WINDOW = 2**22  # bytes that the server may send before it gets credit for them
@@ -76,8 +76,15 @@ class ClientCall:
 
     def send(self, message: bytes) -> None:
         """One message; it leaves as the server gives room for it."""
-        self._unsent.append(memoryview(b"\0" + len(message).to_bytes(4) + message))
-        self._send_messages()
+        size = _PREFIX + len(message)
+        if self._unsent or size > self._most or size > self._window or size > self._stream_window or self.ended:
+            self._unsent.append(memoryview(b"\0" + len(message).to_bytes(4) + message))
+            self._send_messages()
+        else:  # nearly always
+            self._out += HEAD_AND_PREFIX.pack(size >> 16, size & 0xFFFF, frames.DATA, 0, STREAM, 0, len(message))
+            self._out += message
+            self._window -= size
+            self._stream_window -= size
 
     def end(self) -> None:
         """No message follows."""
@@ -106,6 +113,8 @@ class ClientCall:
 
     def to_send(self) -> bytes:
         """What is to be written now."""
+        if not self._out:
+            return b""
         out = bytes(self._out)
         self._out.clear()
         return out
@@ -144,7 +153,8 @@ class ClientCall:
         if self._owed >= WINDOW // 2:
             self._out += frames.credit(0, self._owed) + frames.credit(STREAM, self._owed)
             self._owed = 0
-        self._send_messages()  # there may be room now
+        if self._unsent:  # there may be room now
+            self._send_messages()
         messages, self._messages = self._messages, []
         return messages
 

@@ -102,7 +102,7 @@ class Replay:
             self._folded.extend(oldest)
             return
         spared = (TOGETHER - 1) * MESSAGE_BYTES
-        size = sum(kept.size for kept in oldest) - spared
+        size = sum([kept.size for kept in oldest]) - spared
         self._folded.append(_Kept(oldest[0].first, oldest[-1].end, _joined(oldest), size))
         self._budget.free(spared, 0)
 

@@ -29,10 +29,10 @@ class Bundler:
     def __init__(self, outbox: Waiting, limit: Callable[[], int]) -> None:
         self._outbox = outbox
         self._limit = limit  # bytes of the largest message that the server takes; 0: it did not say
-        self._left: Request | None = None  # did not fit any more
+        self.kept: Request | None = None  # did not fit any more
 
     def left(self) -> Request | None:
-        left, self._left = self._left, None
+        left, self.kept = self.kept, None
         return left
 
     def fill(self, first: Request) -> bytes:
@@ -49,7 +49,7 @@ class Bundler:
             data = following.written() if type(following) is PlainStep else written(following)
             room -= len(data) + 8
             if room < 0 or count >= _MOST:
-                self._left = following
+                self.kept = following
                 break
             parts += (_MORE[len(data)], data)
             count += 1

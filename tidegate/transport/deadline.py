@@ -19,8 +19,7 @@ class Deadline:
     @property
     def limit(self) -> float:
         """The same as a `timeout=` that replaces a client's own limit: math.inf is none."""
-        left = self.left
-        return math.inf if left is None else left
+        return max(0.0, self._end - time.monotonic())
 
 
 NEVER = Deadline(None)

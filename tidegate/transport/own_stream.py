@@ -27,7 +27,8 @@ class OwnStream(asyncio.Protocol):
         self._gone: asyncio.Future[None] = self._loop.create_future()  # the connection
         self._took: Callable[[Response], bool]
         self._transport: asyncio.Transport | None = None
-        self._full = self._will_flush = False
+        self._full = self._will_flush = self._alone = False
+        self._puts = 0  # since something came
         self._timer: asyncio.TimerHandle | None = None
 
     # What a link wants of a stream ------------------------------------------------------------------------------------
@@ -38,10 +39,14 @@ class OwnStream(asyncio.Protocol):
         return self._over.done()
 
     def put(self, *requests: Request | None, waits: bool = False) -> None:  # noqa: ARG002 # all may do so later
-        """Sends requests, or with None the end of them, together with what else is put in this turn of the loop."""
+        """Sends requests, or with None the end of them, together with what else is put in this turn of the loop.
+
+        Where that has lately been one request for each time that something came, nothing else is waited for.
+        """
         for request in requests:
             self._call.put(request)
-        if self._call.waiting() >= AT_ONCE:
+        self._puts += 1
+        if self._call.waiting() >= AT_ONCE or (self._alone and self._puts == 1 and not self._will_flush):
             self._flush()
         elif not self._will_flush:
             self._will_flush = True
@@ -100,6 +105,7 @@ class OwnStream(asyncio.Protocol):
         self._look()
 
     def data_received(self, data: bytes) -> None:
+        self._alone, self._puts = self._puts <= 1, 0
         try:
             for response in self._call.receive(data):
                 if self._over.done() or self._took(response):

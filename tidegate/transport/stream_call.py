@@ -55,9 +55,11 @@ class StreamCall:
 
     def to_write(self) -> bytes:
         """What is to be written next; b"" if nothing is."""
-        call = self._call
-        while not call.waits and (request := self._bundler.left() or self._next()) is not None:
-            call.send(self._bundler.fill(request))
+        call, bundler, outbox = self._call, self._bundler, self._outbox
+        while (bundler.kept is not None or not outbox.empty()) and not call.waits:
+            if (request := bundler.left() or self._next()) is None:
+                break
+            call.send(bundler.fill(request))
             if call.ready > _WRITTEN:
                 break
         return call.to_send()
@@ -100,8 +102,6 @@ class StreamCall:
         return grpc.aio.AioRpcError(grpc.StatusCode[ended.status], grpc.aio.Metadata(), metadata, ended.details)
 
     def _next(self) -> Request | None:
-        if self._outbox.empty():
-            return None
         request = self._outbox.get_nowait()
         if request is None:
             self._call.end()

@@ -19,7 +19,7 @@ from tidegate.errors import TidegateError
 from tidegate.plain.answers import Response
 from tidegate.protocol.promise import Promise
 from tidegate.protocol.registry import Books
-from tidegate.transport.deadline import Deadline
+from tidegate.transport.deadline import NEVER, Deadline
 from tidegate.transport.endpoint import Endpoint
 from tidegate.transport.grpc_stream import GrpcThreadStream
 from tidegate.transport.link import GOODBYE, Link
@@ -89,7 +89,7 @@ class Connection(Link):
 
     async def settled(self, promise: Promise[Any], timeout: float | None) -> bool:
         self._check_place()
-        deadline = Deadline(timeout)
+        deadline = NEVER if timeout is None else Deadline(timeout)
         gate: Gate = SimpleQueue()
         try:
             with self._lock:

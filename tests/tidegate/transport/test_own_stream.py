@@ -18,6 +18,7 @@ from tidegate.http2 import client_call, frames
 from tidegate.protocol.opening import Order
 from tidegate.trace import choose
 from tidegate.transport import stream_call
+from tidegate.transport.endpoint import Place
 from tidegate.transport.grpc_stream import GrpcStream, GrpcThreadStream
 from tidegate.transport.own_stream import OwnStream
 from tidegate.transport.socket_stream import SocketStream
@@ -172,6 +173,45 @@ class Slow:
             heard += len(data)
             if heard > 200 * 100_000:
                 self.all_heard.set()
+
+
+class Kept(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.writes.append(bytes(data))
+
+    def is_closing(self) -> bool:
+        return True
+
+
+async def test_a_request_alone_is_written_at_once_and_several_once_a_turn() -> None:
+    stream, transport = OwnStream(Place("host", 1, "host:1", None), (), lambda: 0), Kept()
+    stream.connection_made(transport)
+    writes = transport.writes
+
+    async def put(count: int) -> tuple[int, int]:
+        """How many writes so many requests make at once, and in all."""
+        before = len(writes)
+        for _ in range(count):
+            stream.put(sequence_pb2.StreamRequest(close=sequence_pb2.Close(handle=1)))
+        at_once = len(writes) - before
+        await asyncio.sleep(0)
+        return at_once, len(writes) - before
+
+    assert await put(3) == (0, 1)
+    stream.data_received(frames.frame(frames.PING, frames.ACK, 0, b"tidegate"))
+    assert await put(1) == (0, 1)
+    stream.data_received(frames.frame(frames.PING, frames.ACK, 0, b"tidegate"))
+    assert await put(1) == (1, 1)
+    assert await put(1) == (0, 1)
+    stream.data_received(frames.frame(frames.PING, frames.ACK, 0, b"tidegate"))
+    assert await put(stream_call.AT_ONCE + 3) == (1, 2)
+    stream.connection_lost(None)
 
 
 async def test_a_server_that_does_not_read_holds_up_what_is_sent() -> None:
