@@ -116,7 +116,7 @@ class Parking:
     # Waking up --------------------------------------------------------------------------------------------------------
 
     def wake(self, sequences: Sequence[ServedSequence], then: Callable[[TidegateError | None], None]) -> None:
-        """Makes sequences of one model ready for a step; `then` is called once they are, or with the error.
+        """Makes sequences ready for a step; `then` is called once they are, or with the error.
 
         Sleeping ones are put back into slots; later checkpoints of branched ones are deleted.
         """
@@ -132,6 +132,10 @@ class Parking:
 
     async def _bring_back(self, asleep: Sequence[ServedSequence]) -> None:
         """Waits until they are awake, and those of their account that were called before."""
+        models = dict.fromkeys(sequence.model for sequence in asleep)  # one, unless some of a fleet have moved
+        await asyncio.gather(*(self._call([one for one in asleep if one.model is model]) for model in models))
+
+    async def _call(self, asleep: Sequence[ServedSequence]) -> None:
         call, account = _Call(asleep, asyncio.get_running_loop().create_future()), account_of(asleep[0].owner)
         if account in self._calls:
             self._calls[account].append(call)

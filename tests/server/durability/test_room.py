@@ -234,6 +234,27 @@ def test_a_sequence_whose_step_ends_in_the_engines_thread_at_this_moment_does_no
     town.keeper._registry.sleep(sequence)
 
 
+def test_sleepers_of_two_versions_that_are_called_together_wake_up(town: Town) -> None:
+    town.open(ANN, 0)
+    town.ask(ANN, open=pb.Open(handle=1, model="recall", version=2))
+    for handle in range(2):
+        town.step(ANN, 0, handle)
+    town.write()
+    town.world.now += 60.0
+    town.world.maintain(0)
+    town.hear(ANN)
+    sleepers = list(town.keeper._registry)
+    assert [one.slot for one in sleepers] == [-1, -1]
+    backlog = sleepers[0].holder.backlog
+
+    async def call() -> None:
+        backlog._make_ready(sleepers)
+
+    town.world.run(call())
+    town.hear(ANN)
+    assert [one.slot for one in sleepers] == [0, 0]
+
+
 def test_a_sequence_that_has_taken_no_step_is_not_written_to_make_way(town: Town) -> None:
     town.sleepers(1)
     town.open(ANN, 1)
