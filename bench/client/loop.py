@@ -9,8 +9,9 @@ from typing import Any
 from bench.client.plain import Call
 from bench.client.traffic import Traffic
 from bench.processes.processors import Usage, reading, used
-from server.edge.varints import VARINT, tag
+from server.edge.varints import VARINT
 from tidegate.v1 import sequence_pb2
+from tidegate.varints import tag
 
 now = time.perf_counter
 MORE = tag(sequence_pb2.StreamRequest, "more", 2)

@@ -1,7 +1,8 @@
-"""Numbers and tags as protobuf writes them, for messages that are put together from bytes, and lists that are read."""
+"""Numbers as protobuf writes them, for messages that are put together from bytes, and lists that are read."""
 
 import numpy as np
-from google.protobuf.message import Message
+
+from tidegate.varints import varint
 
 _KEPT = 2  # bytes of a number that is small
 
@@ -11,36 +12,13 @@ class Varints(dict[int, bytes]):
 
     def __missing__(self, number: int) -> bytes:
         """Makes the bytes of a number that is not kept."""
-        if 2**14 <= number < 2**21:  # steps of sequences that live long
-            return bytes((number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80, number >> 14))
-        start, digits = number, bytearray()
-        while number > 0x7F:
-            digits.append(number & 0x7F | 0x80)
-            number >>= 7
-        digits.append(number)
-        made = bytes(digits)
+        made = varint(number)
         if len(made) <= _KEPT:
-            self[start] = made
+            self[number] = made
         return made
 
 
-class Numbers(dict[bytes, int]):
-    """What such bytes stand for; those of small numbers are kept likewise."""
-
-    def __missing__(self, digits: bytes) -> int:
-        """Reads bytes that are not kept."""
-        number = sum([(digit & 0x7F) << 7 * place for place, digit in enumerate(digits)])
-        if len(digits) <= _KEPT:
-            self[digits] = number
-        return number
-
-
-VARINT, NUMBER = Varints(), Numbers()
-
-
-def tag(message: type[Message], field: str, kind: int) -> bytes:
-    """The tag of a field, with which protobuf begins it. `kind`: 0 is a number, 2 a value with a length."""
-    return bytes([message.DESCRIPTOR.fields_by_name[field].number << 3 | kind])
+VARINT = Varints()
 
 
 def packed(field: bytes) -> np.ndarray:

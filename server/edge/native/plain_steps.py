@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from server.edge.varints import NUMBER, VARINT, tag
+from server.edge.varints import VARINT
 from tidegate import wire
 from tidegate.v1 import sequence_pb2, tensor_pb2
+from tidegate.varints import NUMBER, tag
 
 _MOST = 16  # layouts
 _LARGEST = 2**15  # bytes of an input, and of what it begins with

@@ -14,7 +14,7 @@ from server.edge.exchanges.dialect import Large, Outgoing, Whole
 from server.edge.native import descriptions
 from server.edge.pieces import PIECE, Message, Numbers, Part, field, made_of
 from server.edge.prediction import Prediction
-from server.edge.varints import VARINT, tag
+from server.edge.varints import VARINT
 from server.errors import TidegateError
 from server.streams.events import (
     Answered,
@@ -34,6 +34,7 @@ from server.streams.events import (
 from server.streams.replies import SHARED
 from tidegate import wire
 from tidegate.v1 import error_pb2, sequence_pb2, tensor_pb2, tidegate_pb2
+from tidegate.varints import tag
 
 Answer = Answered | FleetAnswered
 

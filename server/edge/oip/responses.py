@@ -9,11 +9,12 @@ from server.edge.oip.requests import NAMES, Asked
 from server.edge.oip.stubs import grpc_service_pb2 as pb
 from server.edge.pieces import Message, Numbers, Part, field, made_of
 from server.edge.status import reason_name
-from server.edge.varints import VARINT, tag
+from server.edge.varints import VARINT
 from server.errors import BadInput, Reason, TidegateError
 from server.runtime.served_model import ServedModel
 from stepgraph.rewriting.columns import Columns
 from stepgraph.rewriting.stepgraph import StepGraph
+from tidegate.varints import tag
 
 _INFER_RESPONSE = tag(pb.ModelStreamInferResponse, "infer_response", 2)
 _ID, _PARAMETERS, _RAW = (tag(pb.ModelInferResponse, name, 2) for name in ("id", "parameters", "raw_output_contents"))

@@ -13,9 +13,10 @@ from server.edge.exchanges.dialect import Bundle
 from server.edge.fields import Cut
 from server.edge.native.plain_steps import Layouts, PlainSteps
 from server.edge.native.requests import reader
-from server.edge.varints import NUMBER, VARINT
+from server.edge.varints import VARINT
 from tidegate import wire
 from tidegate.v1 import sequence_pb2 as pb
+from tidegate.varints import NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
