@@ -186,7 +186,9 @@ class Batcher:
         self._settle(batch, parts, partial(self._dispatch_after, batch))
 
     def _dispatch_after(self, batch: Batch) -> None:
-        if len(batch.takes) == 1 and batch.takes[0].block.left:  # of a fleet or chunk; no answer of others waits
+        if not (self._scheduler.has_more or self._pauses):
+            self._busy = False
+        elif len(batch.takes) == 1 and batch.takes[0].block.left:  # of a fleet or chunk; no answer of others waits
             self._loop.call_soon(self._dispatch)
         else:
             self._loop.call_soon(self._loop.call_soon, self._dispatch)  # once the answers have left

@@ -20,6 +20,7 @@ from server.meter import EVERYBODY, Meter
 from server.runtime.shares import Shares, Take
 from stepgraph.running.result import Result
 
+_FEW = 256  # slots: numpy takes longer to look through so many than Python
 MANY = -1  # in place of the slot of a block that has several
 
 
@@ -185,6 +186,11 @@ class Scheduler:
         """Whether no block of these slots is unfinished."""
         return not self._open or self._open.keys().isdisjoint(self._last[slots].tolist())
 
+    @property
+    def has_more(self) -> bool:
+        """Whether `next` has a batch."""
+        return self._ready.some
+
     def next(self) -> Batch | None:
         """The next batch, or None if nothing is ready. Its blocks are not handed out again before `finish`."""
         takes = tuple(self._ready.take(self._largest))
@@ -247,7 +253,9 @@ class Scheduler:
         if new.slot != MANY:
             block = self._open.get(self._last.item(new.slot))
             return (block,) if block else ()
-        return [self._open[n] for n in np.unique(self._last[new.slots]).tolist() if n in self._open]
+        last = self._last[new.slots]
+        numbers = sorted(set(last.tolist())) if len(last) <= _FEW else np.unique(last).tolist()
+        return [self._open[n] for n in numbers if n in self._open]
 
     def _close(self, block: Block) -> list[Block]:
         """Removes a block; blocks that waited for it alone are ready. Returns the marks that are done, in order."""

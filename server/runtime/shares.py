@@ -103,6 +103,11 @@ class Shares:
         self._rest = 0  # batches for which those with much get a few rows at a time
 
     @property
+    def some(self) -> bool:
+        """Whether anything is ready."""
+        return bool(self._busy)
+
+    @property
     def calm(self) -> bool:
         """Whether nothing is ready, and no account came lately that had little."""
         return not self._busy and not self._rest
