@@ -166,7 +166,7 @@ class Checkpointer:
         """As `turn_soon`, for one of each account at a time; one to be `stored` is before. Raises StoreSilent."""
         async with self._turns.turn(account_of(sequence.owner)):
             self._store.check_time()
-            if stored and not sequence.stored:
+            if stored and not sequence.stored and sequence in self._registry:
                 await self.write_soon([sequence])
             async with self.turn_soon():
                 yield

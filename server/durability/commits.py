@@ -36,9 +36,18 @@ class Commits:
     _registry: Registry
     _checkpointer: Checkpointer
 
-    def go_back(self, sequence: ServedSequence, step: int, then: Callable[[Checkpoint | TidegateError], None]) -> None:
-        """Makes the newest checkpoint at or before a step the last one; `then` puts it in place."""
-        self._store.run(self._gone_back(sequence, step), then)
+    def go_back(
+        self,
+        sequence: ServedSequence,
+        step: int,
+        wanted: Callable[[], bool],
+        then: Callable[[Checkpoint | TidegateError], None],
+    ) -> None:
+        """Makes the newest checkpoint at or before a step the last one; `then` puts it in place.
+
+        Nothing is written where that is not `wanted` any more when its turn has come: the sequence may have left since.
+        """
+        self._store.run(self._gone_back(sequence, step, wanted), then)
 
     def go_over(
         self,
@@ -46,27 +55,33 @@ class Commits:
         model: ServedModel,
         step: int,
         row: np.ndarray,
+        wanted: Callable[[], bool],
         then: Callable[[TidegateError | None], None],
     ) -> None:
-        """Writes a last checkpoint that goes on with another version of the model from this step and state [W]."""
+        """Writes a last checkpoint that goes on with another version of the model from this step and state [W].
+
+        `wanted`: as for `go_back`.
+        """
         data = checkpoint.encode(Checkpoint(model.name, model.version, model.loaded.sha256, step, row))
-        self._store.run(self._gone_over(sequence, step, data), then)
+        self._store.run(self._gone_over(sequence, step, data, wanted), then)
 
     def relocate(self, sequence: ServedSequence, model: ServedModel, slot: int) -> None:
         """A sequence goes on in a slot of another model, as `go_over` has written."""
         self._registry.relocate(sequence, model, slot)
 
-    async def _gone_back(self, sequence: ServedSequence, step: int) -> Checkpoint:
+    async def _gone_back(self, sequence: ServedSequence, step: int, wanted: Callable[[], bool]) -> Checkpoint:
         async with self._checkpointer.turn_of(sequence, stored=True):
+            _check(wanted)
             kept = kept_at(sequence, await self._seen(sequence), step)
-            await self._write(sequence, kept.step, checkpoint.encode(kept))
+            await self._write(sequence, kept.step, checkpoint.encode(kept), wanted)
             return kept
 
-    async def _gone_over(self, sequence: ServedSequence, step: int, data: bytes) -> None:
+    async def _gone_over(self, sequence: ServedSequence, step: int, data: bytes, wanted: Callable[[], bool]) -> None:
         async with self._checkpointer.turn_of(sequence):
+            _check(wanted)
             self._registry.keep([sequence])
             await self._seen(sequence)  # a store that does not answer is not asked to change anything
-            await self._write(sequence, step, data)
+            await self._write(sequence, step, data, wanted)
 
     async def _seen(self, sequence: ServedSequence) -> store.Claimed | store.Gone:
         claims = [store.Claim(sequence.id, sequence.digest)]
@@ -75,7 +90,8 @@ class Commits:
             self._registry.let_go([sequence], found.reason)
         return found
 
-    async def _write(self, sequence: ServedSequence, step: int, data: bytes) -> None:
+    async def _write(self, sequence: ServedSequence, step: int, data: bytes, wanted: Callable[[], bool]) -> None:
+        _check(wanted)
         watermarks, slots = sequence.model.watermarks, np.array([sequence.slot])
         kept = watermarks.kept(slots)[0].tolist()
         written = watermarks.written[slots]
@@ -102,3 +118,9 @@ class Commits:
         writes = list(creating(sequence, store.Write(sequence.id, sequence.fence, step, data, spare=tuple(kept))))
         refused = await self._store.ask_soon(lambda s: s.write(writes, self._registry.clock()))
         return refused[0].reason if refused else None
+
+
+def _check(wanted: Callable[[], bool]) -> None:
+    """Raises TidegateError: it was given up while it waited."""
+    if not wanted():
+        raise TidegateError("this was given up before it was begun")

@@ -118,7 +118,9 @@ class NullKeeper:
     def wake(self, sequences: Sequence[ServedSequence], then: Callable[[TidegateError | None], None]) -> None:
         then(None)
 
-    def go_back(self, sequence: ServedSequence, step: int, then: Callable[[TidegateError], None]) -> None:
+    def go_back(
+        self, sequence: ServedSequence, step: int, wanted: Callable[[], bool], then: Callable[[TidegateError], None]
+    ) -> None:
         then(WrongState("this server keeps no checkpoints", Reason.CHECKPOINT_GONE))
 
     def go_over(
@@ -127,6 +129,7 @@ class NullKeeper:
         model: ServedModel,
         step: int,
         row: np.ndarray,
+        wanted: Callable[[], bool],
         then: Callable[[TidegateError | None], None],
     ) -> None:
         then(None)

@@ -61,9 +61,8 @@ class Moves:
     def rewind(self, group: Group, handle: int, step: int) -> None:
         """Goes back to the newest checkpoint at or before a step, after the steps that were sent before."""
         change = _Change(handle, group, self.handles.sequences[handle])
-        self._begin(
-            change, lambda: self.keeper.commits.go_back(change.sequence, step, partial(self._rewound, change, step))
-        )
+        wanted, then = partial(self._is_wanted, change), partial(self._rewound, change, step)
+        self._begin(change, lambda: self.keeper.commits.go_back(change.sequence, step, wanted, then))
 
     def move(self, group: Group, handle: int, to: Destination) -> None:
         """Moves to another version, after the steps that were sent before."""
@@ -89,11 +88,15 @@ class Moves:
         self.handles.mark(handles, BUSY)
         change.sequence.move(Move.TURN)
         self._under_way[change.handle] = change
-        self.window.after(change.group, handles, lambda: go() if self._under_way.get(change.handle) is change else None)
+        self.window.after(change.group, handles, lambda: go() if self._is_wanted(change) else None)
+
+    def _is_wanted(self, change: _Change) -> bool:
+        """Whether it was not given up."""
+        return self._under_way.get(change.handle) is change
 
     def _end(self, change: _Change) -> bool:
         """Has the sequence take steps again. False if this one was given up before."""
-        if self._under_way.get(change.handle) is not change:
+        if not self._is_wanted(change):
             return False
         del self._under_way[change.handle]
         self.handles.unmark(change.handle, change.group)
@@ -125,7 +128,8 @@ class Moves:
     def _move_reached(self, change: _Change, to: Destination) -> None:
         row = change.group.model.slots.row(self.handles.slots.item(change.handle))[0].copy()
         step = self.handles.next.item(change.handle)
-        self.keeper.commits.go_over(change.sequence, to.model, step, row, partial(self._moved, change, to, step))
+        wanted, then = partial(self._is_wanted, change), partial(self._moved, change, to, step)
+        self.keeper.commits.go_over(change.sequence, to.model, step, row, wanted, then)
 
     def _moved(self, change: _Change, to: Destination, step: int, error: TidegateError | None) -> None:
         if not self._end(change):

@@ -16,6 +16,7 @@ from server.stores.memory import MemoryStore
 from server.stores.store import Claim, Creation, End, Reason, Write
 from server.stores.terms import LEASE, Terms
 from tests.server.world import World
+from tidegate import wire
 from tidegate.v1 import error_pb2
 from tidegate.v1 import sequence_pb2 as pb
 
@@ -995,3 +996,44 @@ def test_of_those_that_were_opened_together_all_are_kept_once_one_has_taken_a_st
     world.connect(0, 1)
     world.settle()
     assert [one.answered for one in (*some, *other)] == [0, 2, 0, 1, 0]
+
+
+@pytest.mark.parametrize("leaving", ["parked", "cut"])
+@pytest.mark.parametrize("change", ["rewind", "move"])
+def test_a_rewind_or_move_that_was_given_up_while_it_waited_changes_nothing_that_was_parked_since(
+    tmp_path_factory: pytest.TempPathFactory, change: str, leaving: str
+) -> None:
+    """Those of one account have their turns one after the other; a checkpoint comes between two of them."""
+    world = World(tmp_path_factory.getbasetemp())
+    world.connect(0, 0)
+    line, registry = world.lines[0], world.servers[0].keeper._registry
+    assert line is not None
+    line.say(pb.StreamRequest(open=pb.Open(count=2, model="recall", version=1)))
+    world.quiet()
+    opened = pb.StreamResponse.FromString(line.down.popleft()).opened
+    for first in (0, 4):
+        for handle in (0, 1):
+            inputs = [wire.encode("", ROWS[first : first + 4])]
+            line.say(pb.StreamRequest(steps=pb.Steps(handle=handle, first_step=first, inputs=inputs, answered=first)))
+        world.quiet()
+        world.write(0)
+    second = registry.get(opened.sequence_ids[1])
+    claim = Claim(second.id, second.digest)
+    for handle in (0, 1):
+        if change == "rewind":
+            line.say(pb.StreamRequest(rewind=pb.Rewind(handle=handle, step=4)))
+        else:
+            line.say(pb.StreamRequest(move=pb.Move(handle=handle, version=2)))
+    world.quiet()  # the first waits for the store, the second for the first
+    world.begin_to_write(0)
+    if leaving == "parked":
+        line.say(pb.StreamRequest(close=pb.Close(handle=1, park=True)))
+    else:
+        world.cut(0)
+    world.quiet()
+    world.work(0)
+    world.write(0)
+    (kept,) = world.store.read([claim], world.now)
+    newest = decode(kept.checkpoints[0])
+    world.close()
+    assert (newest.step, newest.version) == (8, 1)
