@@ -143,9 +143,11 @@ class Checkpointer:
             await self._store.soon(lambda: self._write_until_stored(unstored, digest))
 
     async def _write_until_stored(self, unstored: Collection[ServedSequence], digest: bytes | None) -> None:
-        """One write does not take all of them if they are many."""
+        """One write does not take all of them if they are many. Those that sleep have no state here to be written."""
         await self.checkpoint()
-        while self._outbox.concerns(digest) or any(not one.stored and one in self._registry for one in unstored):
+        here = self._registry
+        while self._outbox.concerns(digest) or any(o.slot >= 0 and not o.stored and o in here for o in unstored):
+            await asyncio.sleep(0)  # the time limit ends this, whatever happens
             await self.checkpoint()
 
     @asynccontextmanager
@@ -167,7 +169,7 @@ class Checkpointer:
         async with self._turns.turn(account_of(sequence.owner)):
             self._store.check_time()
             if stored and not sequence.stored and sequence in self._registry:
-                await self.write_soon([sequence])
+                await self.write_soon([sequence], sequence.digest)
             async with self.turn_soon():
                 yield
 

@@ -90,8 +90,11 @@ class Outbox:
         count = 0
         firsts = deque(next(iter(waiting)) for waiting in self._waiting.values())
         while self._waiting and count < most:
-            leaving = firsts.popleft() if firsts else next(iter(self._by_lag[max(self._by_lag)]))
+            in_turn = bool(firsts)
+            leaving = firsts.popleft() if in_turn else next(iter(self._by_lag[max(self._by_lag)]))
             self._pop(leaving)
+            if in_turn and (account := _account(leaving)) in self._waiting:  # it goes behind the others
+                self._waiting[account] = self._waiting.pop(account)
             those.append(leaving)
             count += len(leaving.sequences)
         return those

@@ -133,7 +133,10 @@ class Parking:
     async def _bring_back(self, asleep: Sequence[ServedSequence]) -> None:
         """Waits until they are awake, and those of their account that were called before."""
         models = dict.fromkeys(sequence.model for sequence in asleep)  # one, unless some of a fleet have moved
-        await asyncio.gather(*(self._call([one for one in asleep if one.model is model]) for model in models))
+        calls = (self._call([one for one in asleep if one.model is model]) for model in models)
+        for ended in await asyncio.gather(*calls, return_exceptions=True):  # none is under way after this
+            if ended is not None:
+                raise ended
 
     async def _call(self, asleep: Sequence[ServedSequence]) -> None:
         call, account = _Call(asleep, asyncio.get_running_loop().create_future()), account_of(asleep[0].owner)

@@ -23,7 +23,7 @@ from server.durability.outbox import Outbox
 from server.durability.pieces import consumed, freed, in_turns, pieces
 from server.durability.registry import Registry
 from server.durability.restored import Kept, Restored, ResumeRequest, decoded, restored_again, restored_from
-from server.durability.sequence import Move, ServedSequence, check_name, may_ask_for
+from server.durability.sequence import Move, ServedSequence, check_name, digest_of, may_ask_for
 from server.errors import BadInput, OverLimit, Reason, SequenceGone, TidegateError
 from server.stores import store
 
@@ -186,6 +186,8 @@ class Takeovers:
         """What the store has of each; nothing after the first that it does not have."""
         if self._outbox.concerns(request.digest) or not all(sequence.stored for sequence in here):
             await self._checkpointer.write_soon(here, request.digest)
+        if self._outbox.concerns(untokened := digest_of(request.token)):  # it may have been opened without a token
+            await self._checkpointer.write_soon((), untokened)
         request.check()
         for first in range(0, len(request.ids), PORTION):
             part = await self._store.ask_soon(partial(_looked_for, request, slice(first, first + PORTION)))

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 from unittest.mock import AsyncMock, patch
 
 import numpy as np
 import pytest
 
+from server.caller import Caller
+from server.durability import checkpointer
 from server.durability.checkpoint import Checkpoint, decode
+from server.durability.checkpointer import Checkpointer
 from server.errors import StoreFailed
 from server.meter import Limits
 from server.stores.memory import MemoryStore
 from server.stores.store import Claim, Creation, End, Reason, Write
 from server.stores.terms import LEASE, Terms
+from server.streams import handles
+from tests.server import world as worlds
 from tests.server.world import World
 from tidegate import wire
 from tidegate.v1 import error_pb2
@@ -1037,3 +1043,104 @@ def test_a_rewind_or_move_that_was_given_up_while_it_waited_changes_nothing_that
     newest = decode(kept.checkpoints[0])
     world.close()
     assert (newest.step, newest.version) == (8, 1)
+
+
+def test_who_resumes_one_that_sleeps_is_answered_although_the_store_may_have_lost_it_and_nothing_is_to_be_written(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is known of the loss is that nothing is stored; the store is still asked which of those asleep it has."""
+    world = World(tmp_path_factory.getbasetemp())
+    world.connect(0, 0)
+    some = opened(world, 2)
+    for one in some:
+        world.give(0, one, ROWS[:4])
+    world.settle()
+    world.write(0)
+    world.now += 3_600
+    world.maintain(0)
+    registry = world.servers[0].keeper._registry
+    assert [registry.get(one.id).slot for one in some] == [-1] * 2
+    world.store._store = MemoryStore(Terms(keep=1))
+    checkpoint, written = Checkpointer.checkpoint, Counter[str]()
+
+    async def counted(checkpointer: Checkpointer, everything: bool = True) -> None:
+        written["times"] += 1
+        if written["times"] > 100:
+            raise AssertionError("it is written without end, and the loop has no other turn")
+        await checkpoint(checkpointer, everything)
+
+    monkeypatch.setattr(Checkpointer, "checkpoint", counted)
+    with patch.object(MemoryStore, "losses", lambda _: 1):
+        world._background.append(world.loop.create_task(world.servers[0].keeper._checkpointer.look_for_losses()))
+        world.quiet()
+        world.work(0, 1)
+        assert [registry.get(one.id).stored for one in some] == [False] * 2
+        world.cut(0, noticed=False)
+        world.connect(0, 0)
+        world.clients[0].begin()
+        world.send(0)
+        world.quiet()
+        world.work(0)
+    assert written["times"] < 10
+    line = world.lines[0]
+    assert line is not None
+    kinds = [pb.StreamResponse.FromString(message).WhichOneof("response") for message in line.down]
+    assert kinds
+    assert set(kinds) <= {"opened", "failure", "released"}
+    world.close()
+
+
+def test_a_new_sequence_is_rewound_while_others_have_much_to_be_written(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpointer, "_MOST", 1)
+    monkeypatch.setattr(handles, "PIECE", 1)
+    world = World(tmp_path_factory.getbasetemp(), max_sequences=40)
+    world.connect(0, 0)
+    world.connect(1, 0, "10.0.0.2")
+    for who, count in ((1, 10), (0, 1)):
+        fresh = [world.open(who)[0] for _ in range(count)]
+        flow(world, who)
+        world.hear(who)
+        for one in fresh:
+            world.give(who, one, ROWS[:2])
+        flow(world, who)
+        world.hear(who)
+        if who:
+            world.cut(who)
+            world.quiet()
+    line = world.lines[0]
+    assert line is not None
+    assert world.servers[0].keeper._outbox.unwritten == 10
+    line.say(pb.StreamRequest(rewind=pb.Rewind(handle=0, step=0)))
+    world.quiet()
+    for _ in range(4):
+        world.work(0, 1)
+    assert [pb.StreamResponse.FromString(message).WhichOneof("response") for message in line.down] == ["rewound"]
+    assert world.servers[0].keeper._outbox.unwritten > 5
+    world.close()
+
+
+def test_what_was_parked_without_a_token_is_resumed_with_one_before_it_is_written(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when tokens are introduced."""
+    world = World(tmp_path_factory.getbasetemp())
+    world.connect(0, 0)
+    (one,) = world.open(0)
+    flow(world)
+    world.hear(0)
+    world.give(0, one, ROWS[:3])
+    flow(world)
+    world.hear(0)
+    world.cut(0)
+    world.quiet()
+    assert world.servers[0].keeper._outbox.unwritten == 1
+    monkeypatch.setattr(worlds, "Caller", partial(Caller, token="t"))
+    world.connect(0, 0)
+    world.clients[0].begin()
+    flow(world)
+    world.work(0)
+    world.hear(0)
+    assert (one.gone, one.ready) == ("", True)
+    world.close()

@@ -76,3 +76,12 @@ def test_who_waits_for_a_write_is_told_when_it_will_not_come_soon(box: Outbox) -
     assert told == [0]
     box.wait_no_more()
     assert sorted(told[1:]) == list(range(1, 11))
+
+
+def test_however_many_have_much_waiting_who_has_little_is_in_one_of_the_next_writes() -> None:
+    greedy = [leaving(f"a{at}", 64) for at in range(16) for _ in range(3)]
+    mine = leaving("honest")
+    box_of_all = Outbox()
+    box_of_all.add([*greedy, mine])
+    assert mine not in box_of_all.take(1_024)
+    assert mine in box_of_all.take(1_024)
