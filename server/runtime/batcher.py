@@ -114,10 +114,7 @@ class Batcher:
         `inputs[name]` is [1, 1, ...row]. None if the step has to be submitted as a block: because other steps came
         meanwhile, because it takes too long to be computed here, or because it fails.
         """
-        if self._busy or not self._quick or self._answers:
-            return None
-        alone, self._latest = slot == self._latest, slot
-        if not alone:
+        if self._busy or not self._quick or self._answers or slot != self._latest:
             return None
         began = perf_counter()
         try:

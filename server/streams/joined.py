@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from server.streams.handles import Handles
     from server.streams.window import Window
 
-MOST = 2**12  # bytes of the answer to each
+MOST = 2**14  # bytes of the answer to each: all gates of two layers of 256 units take 12 KiB
 Write = Callable[[slice, SeveralAnswered], None]
 
 

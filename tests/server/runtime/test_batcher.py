@@ -236,3 +236,30 @@ async def test_a_chunk_fails_at_the_step_that_cannot_be_computed_although_the_en
     assert [(part.step, part.steps) for part in parts] == [*((n, 1) for n in range(9)), (9, 0)]
     assert impatient.slots.done.item(slot.item()) == 9
     assert impatient.batcher.is_free(slot)
+
+
+@pytest.mark.parametrize("model", [1e9], ids=["on the spot"], indirect=True)
+async def test_of_sequences_that_step_in_the_same_turn_of_the_loop_none_is_computed_by_itself(
+    model: ServedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step is tried alone first, as a stream does it; and again once the batcher has had nothing to do."""
+    rows, computed = [], model.batcher._computation.of
+
+    def noting(batch: Batch) -> list[Part]:
+        rows.append(batch.rows)
+        return computed(batch)
+
+    monkeypatch.setattr(model.batcher._computation, "of", noting)
+    name, slots = model.graph.inputs[0].name, [model.slots.reserve(1) for _ in range(4)]
+    for _ in range(3):
+        sinks = [Sink() for _ in slots]
+        for slot, sink in zip(slots, sinks, strict=True):
+            assert model.batcher.at_once(slot.item(), {name: ROWS[:1, np.newaxis]}, False) is None
+            submit(model, slot, 1, sink)
+        for sink in sinks:
+            await hears(sink)
+    assert rows == [4] * 3
+    one = slots[2].item()
+    submit(model, slots[2], 1, sink := Sink())
+    await hears(sink)
+    assert model.batcher.at_once(one, {name: ROWS[:1, np.newaxis]}, False) is not None
