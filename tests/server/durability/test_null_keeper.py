@@ -35,6 +35,8 @@ def test_sequences_end_with_their_stream_and_what_needs_a_store_says_so(
         stream = Stream(shelf, NullKeeper(), 4, Allowance(2**20), told.append, Caller("ipv4:10.0.0.1"), "route")
         stream.open(0, 2, MODEL, 1, MANNER)
         stream.steps(0, 0, [("x", ROW)])
+        while not any(isinstance(event, Answered) for event in told):  # noqa: ASYNC110 - nothing else tells
+            await asyncio.sleep(0)
         stream.rewind(0, 0)
         stream.move(0, 2)
         stream.opening.resume(2, ["route-1"], "token", [3], MANNER)
