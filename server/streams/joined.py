@@ -1,7 +1,7 @@
 """Takes single steps that came at the same time, each on a stream of its own, as one block.
 
 For each stream nothing is different from taking its step by itself. So whoever has something special about it is not
-joined (`Stream.joins`), and if a step of those that are joined is to be refused, all are taken one by one.
+joined (see `member`), and if a step of those that are joined is to be refused, all are taken one by one.
 """
 
 from __future__ import annotations
