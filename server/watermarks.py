@@ -61,6 +61,10 @@ class Watermarks:
         self.fresh[slots] = True
         self.cohort[slots] = cohort
 
+    def acknowledge(self, slots: np.ndarray, answered: Sequence[int], expected: np.ndarray) -> None:
+        """Clients say that they have so many answers; that may be any number, and counts up to the step `expected`."""
+        self.acked[slots] = np.minimum(np.array(answered, np.uint64), expected.astype(np.uint64))
+
     def keep(self, slots: np.ndarray) -> None:
         """Has these written, and all that were opened together with them, because they are resumed together."""
         slots = slots[self.fresh[slots]]

@@ -22,6 +22,10 @@ def tag(message: Any, field: str, kind: int) -> bytes:  # noqa: ANN401 # a messa
     return bytes([message.DESCRIPTOR.fields_by_name[field].number << 3 | kind])
 
 
+_DIGITS = rb"[\x80-\xff]{0,%d}[\x00-\x7f]"
+A_NUMBER, A_HANDLE = _DIGITS % 7, _DIGITS % 3  # as patterns; longer ones are read by protobuf
+
+
 class Fields(dict[int, bytes]):
     """One field of a message by its number, or by the length of its value, which follows then.
 

@@ -64,7 +64,7 @@ def join(members: Sequence[Member], steps: Sequence[int], inputs: Named, answere
     if not model.batcher.has_run(slots):
         return False
     expected = np.array(steps)
-    model.watermarks.acked[slots] = np.minimum(np.array(answered, np.uint64), expected.astype(np.uint64))
+    model.watermarks.acknowledge(slots, answered, expected)
     accounts = {member.account for member in members}
     for member in members:
         member.account.charge(1)

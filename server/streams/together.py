@@ -52,7 +52,7 @@ def together(
         return False
     if not model.batcher.is_free(slots):
         return False
-    model.watermarks.acked[slots] = np.minimum(np.array(answered, np.uint64), expected.astype(np.uint64))
+    model.watermarks.acknowledge(slots, answered, expected)
     meter.charge(len(rows))
     open_.next[rows] += 1
     window.enqueue(group, (), Block(slots, 1, checked, group.trace.wanted, reply, singles=True))

@@ -12,22 +12,20 @@ import numpy as np
 from tidegate import wire
 from tidegate.v1 import sequence_pb2 as pb
 from tidegate.v1.tensor_pb2 import Tensor
-from tidegate.varints import NUMBER, Fields, tag
+from tidegate.varints import A_HANDLE, A_NUMBER, NUMBER, Fields, tag
 
 _MOST = 16  # layouts
 _LARGEST = 2**15  # bytes of the tensors of an answer
-_DIGITS = rb"[\x80-\xff]{0,%d}[\x00-\x7f]"
-_NUMBER, _HANDLE = _DIGITS % 7, _DIGITS % 3  # longer ones are read by protobuf
 _OUTPUT, _TRACE = Fields(pb.Answers, "outputs", 2), Fields(pb.Answers, "trace", 2)
 
 
-def _field(kind: type[pb.Answers | pb.StreamResponse], name: str, wire_type: int, pattern: bytes = _NUMBER) -> bytes:
+def _field(kind: type[pb.Answers | pb.StreamResponse], name: str, wire_type: int, pattern: bytes = A_NUMBER) -> bytes:
     return re.escape(tag(kind, name, wire_type)) + b"(%s)" % pattern
 
 
 _START = (
     _field(pb.StreamResponse, "answers", 2)
-    + _field(pb.Answers, "handle", 0, _HANDLE)
+    + _field(pb.Answers, "handle", 0, A_HANDLE)
     + _field(pb.Answers, "first_step", 0)
     + _field(pb.Answers, "checkpointed", 0)
 )

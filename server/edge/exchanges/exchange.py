@@ -134,8 +134,10 @@ class Exchange:
 
     def single(self) -> Single | None:
         """The message that came, if it may be carried out together with those of other streams; else it waits here."""
-        self._gathered, company = False, self._company
-        if self._over.done() or self._stalled or self._leaving or self._silent is not None or self._writing.waiting:
+        self._gathered, company, writing = False, self._company, self._writing
+        if self._over.done() or self._stalled or self._leaving or self._silent is not None:
+            return None
+        if writing.waiting or writing.unwritten:
             return None
         if company.requests is not None or company.after is not None:
             return None
@@ -258,11 +260,8 @@ class Exchange:
         writing = self._writing
         writing.put(message)
         if not self._reading:
-            (
-                writing.write_later
-                if writing.will_write or not answer or self._stream.writes_later()
-                else writing.write
-            )()
+            later = writing.will_write or not answer or self._stream.writes_later()
+            (writing.write_later if later else writing.write)()
 
     def answer(self, message: bytes, size: int) -> None:
         """The answer to a request that was carried out together with those of other streams."""

@@ -10,16 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from server.edge.varints import VARINT
 from tidegate import wire
-from tidegate.v1 import sequence_pb2, tensor_pb2
-from tidegate.varints import NUMBER, tag
+from tidegate.v1 import sequence_pb2
+from tidegate.varints import A_HANDLE, A_NUMBER, NUMBER, Fields, tag
 
 _MOST = 16  # layouts
 _LARGEST = 2**15  # bytes of an input, and of what it begins with
-_DIGITS = rb"[\x80-\xff]{0,%d}[\x00-\x7f]"
-_NUMBER, _HANDLE = _DIGITS % 7, _DIGITS % 3  # longer ones are read by protobuf
-_DATA = tag(tensor_pb2.Tensor, "data", 2)
+_INPUTS = Fields(sequence_pb2.Steps, "inputs", 2)
 
 
 def _field(kind: Any, name: str, pattern: bytes) -> bytes:  # noqa: ANN401 # a message's type
@@ -31,25 +28,24 @@ class Layout:
     """What the inputs of many requests have in common: name, type and shape.
 
     Args:
-        head: what an input of these begins with on the wire, up to its numbers.
+        head: the field of an input of these up to its numbers.
         array: one of them.
     """
 
     def __init__(self, name: str, head: bytes, array: np.ndarray) -> None:
         self.name, self.shape, self.dtype = name, array.shape, array.dtype
         request, steps = sequence_pb2.StreamRequest, sequence_pb2.Steps
-        start = tag(steps, "inputs", 2) + VARINT[len(head) + array.nbytes] + head
         body = b"%s(%s)%s%s%s(.{%d})%s" % (
             re.escape(tag(request, "steps", 2)),
-            _NUMBER,
-            _field(steps, "handle", _HANDLE),
-            _field(steps, "first_step", _NUMBER),
-            re.escape(start),
+            A_NUMBER,
+            _field(steps, "handle", A_HANDLE),
+            _field(steps, "first_step", A_NUMBER),
+            re.escape(head),
             array.nbytes,
-            _field(steps, "answered", _NUMBER),
+            _field(steps, "answered", A_NUMBER),
         )
         self.first = re.compile(body, re.DOTALL)  # of a message, which may be a bundle
-        self.more = re.compile(re.escape(tag(request, "more", 2)) + b"(%s)" % _NUMBER + body, re.DOTALL)
+        self.more = re.compile(re.escape(tag(request, "more", 2)) + b"(%s)" % A_NUMBER + body, re.DOTALL)
 
 
 @dataclass(slots=True, eq=False)
@@ -83,8 +79,7 @@ class Layouts:
             array = wire.decode(given)
         except wire.WireError:
             return
-        tensor = tensor_pb2.Tensor(name=given.name, type=given.type, shape=given.shape)
-        head = tensor.SerializeToString() + _DATA + VARINT[array.nbytes]
+        head = wire.head(_INPUTS, given.name, given.type, given.shape, array.nbytes)
         if array.size and array.dtype.kind != "b" and len(head) + array.nbytes <= _LARGEST and head not in self._known:
             self._known = dict([(head, Layout(given.name, head, array)), *self._known.items()][:_MOST])
             self._latest = list(self._known.values())
