@@ -29,5 +29,6 @@ class Quota:
         for key, limit in ((owner, settings.max_per_owner), (account, most)):
             if limit and (has := self._counts[key]) + count > limit:
                 raise OverLimit(
-                    f"'{key}' has {has} sequences open here; {limit} is the limit", Reason.TOO_MANY_OF_OWNER
+                    f"{count} more would make {has + count} sequences of '{key}' open here, and {limit} is the limit",
+                    Reason.TOO_MANY_OF_OWNER,
                 )

@@ -116,6 +116,7 @@ async def _served(repository: Repository, name: str, version: int) -> ServedMode
 
 
 def _check_here(repository: Repository, name: str, version: int) -> None:
+    repository.check_known(name)
     if version not in repository.versions(name):
         here = ", ".join(map(str, repository.versions(name))) or "none"
         raise UnknownModel(f"model '{name:.60}' has no version {version} here; it has {here}", Reason.UNKNOWN_VERSION)

@@ -48,6 +48,7 @@ def read(arguments: Sequence[str] | None) -> argparse.Namespace:
         options.files = [*options.files, *(one for one in rest if not one[1:] or one[0] != "-")] or ["-"]
         rest = [one for one in rest if one[1:] and one[0] == "-"]
     if rest:
+        parser.prog = f"{parser.prog} {options.command}"
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return options
 

@@ -78,7 +78,7 @@ def _add_versions(parser: argparse.ArgumentParser, command: Command) -> None:
         "canary", "a version for a part", "A part of the new sequences that ask for no version get this one."
     )
     canary.add_argument("version", metavar="VERSION", type=_number)
-    canary.add_argument("share", metavar="PERCENT", type=float, help="0 removes it")
+    canary.add_argument("share", metavar="PERCENT", type=_percent, help="0 removes it")
     load = action("load", "serve a version", "Serves a version beside the newest, or takes back every withdrawal.")
     load.add_argument("version", metavar="VERSION", type=_number, nargs="?", default=0)
     unload = action("unload", "withdraw a version", "No new sequence gets this version, or any; open ones go on.")
@@ -97,6 +97,16 @@ def _number(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no version: a whole number from 1 on")
     return int(text)
+
+
+def _percent(text: str) -> float:
+    try:
+        percent = float(text)
+    except ValueError:
+        percent = -1.0
+    if not 0 <= percent <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 100")
+    return percent
 
 
 def _version_or_newest(text: str) -> int:

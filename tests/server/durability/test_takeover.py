@@ -312,7 +312,9 @@ def test_a_resume_with_a_wrong_token_takes_nothing_from_an_honest_one_that_is_un
     assert [why(one) for one in bench.hear(0)] == ["WRONG_TOKEN"]
     (again,) = bench.hear(1)
     assert list(again.next_steps) == [0]
-    assert why(bench.ask(0, open=pb.Open(model="recall"))) == "TOO_MANY_OF_OWNER"
+    one_more = bench.ask(0, open=pb.Open(model="recall"))
+    assert why(one_more) == "TOO_MANY_OF_OWNER"
+    assert one_more.error.message.startswith("1 more would make 2 sequences of '")
 
 
 def test_a_resume_that_a_later_one_beats_and_that_ends_after_it_is_refused_with_a_reason_of_its_own(

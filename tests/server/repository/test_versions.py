@@ -127,8 +127,9 @@ async def test_a_change_that_cannot_be_is_refused_and_writes_nothing(
 ) -> None:
     with pytest.raises(UnknownModel, match="has no version 9 here; it has 1, 2, 3"):
         await changes.pin(repository, "a", 9)
-    with pytest.raises(UnknownModel, match="no folder of model 'b'"):
-        await changes.unload(repository, "b", 1)
+    for unknown in (changes.unload(repository, "b", 1), changes.pin(repository, "b", 1)):
+        with pytest.raises(UnknownModel, match="no folder of model 'b'"):
+            await unknown
     with pytest.raises(BadInput, match="the alias '2' is no name"):
         await changes.alias(repository, "a", "2", 2)
     for change in (

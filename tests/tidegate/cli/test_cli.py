@@ -300,6 +300,8 @@ def test_options_of_the_connection_stand_before_the_command_or_after_it(server: 
         (["models", "--timeout", "x"], "argument --timeout: 'x' is no number of seconds above 0"),
         (["stream", "toy", "--units", "1-x"], "argument --units: '1-x' is no list of numbers like 0,2 or 1-3"),
         (["describe", "toy", "--version", "0"], "argument --version: '0' is no whole number from 1 on"),
+        (["describe", "toy", "9"], "unrecognized arguments: 9 (see tidegate describe --help)"),
+        (["versions", "canary", "toy", "2", "nan"], "argument PERCENT: 'nan' is no number from 0 to 100"),
     ],
 )
 def test_a_wrong_argument_is_explained_in_one_line(arguments: list[str], words: str) -> None:
