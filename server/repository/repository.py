@@ -78,7 +78,7 @@ class Repository:
         """
         name, version = self.rulebook.resolved(name, version)
         version = version or self.rulebook.choose(name, lambda canary: self.ready(name, canary) is not None, new)
-        if self.rulebook.of(name).withdraws(version):
+        if version and self.rulebook.of(name).withdraws(version):
             raise UnknownModel(f"model '{name}' version {version} is withdrawn", Reason.UNKNOWN_VERSION)
         entry = self._entry(name, version)
         if entry.served is not None:
@@ -166,14 +166,14 @@ class Repository:
             raise ModelUnavailable(f"model '{name}' cannot be looked at: {self._seen.closed[name]}")
         if not self._complete:
             raise ModelUnavailable("this server is still looking through its models; try again in a moment")
+        if not versions and any(map(self.rulebook.of(name).withdraws, self.versions(name))):
+            raise UnknownModel(f"every version of model '{name}' is withdrawn", Reason.UNKNOWN_VERSION)
         if not versions:
             names = ", ".join(sorted({f"'{n}'" for n, _ in self._entries})) or "none"
             others = f"; this server has {names}" if self._settings.tokens == "none" else ""  # not for every token
             raise UnknownModel(f"there is no model '{name:.60}'{others}")
-        raise UnknownModel(
-            f"model '{name}' has no version {version} here; it has {', '.join(map(str, sorted(versions)))}",
-            Reason.UNKNOWN_VERSION,
-        )
+        has = ", ".join(map(str, sorted(versions)))
+        raise UnknownModel(f"model '{name}' has no version {version} here; it has {has}", Reason.UNKNOWN_VERSION)
 
     async def refresh(self, settled: bool = False) -> None:
         """Looks through the folder. Returns once all was tried, or one is ready and a while has passed."""

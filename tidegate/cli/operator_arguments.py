@@ -67,7 +67,7 @@ def _add_versions(parser: argparse.ArgumentParser, command: Command) -> None:
         _add_json(made)
         return made
 
-    why = "Shows the versions of a model, or of all models, and the rules for them."
+    why = "Shows the versions of a model, or of all that are served, and the rules for them."
     action("show", "the versions and rules of models", why)
     pin = action("pin", "what new sequences get", "New sequences that ask for no version get this one.")
     pin.add_argument("version", metavar="VERSION", type=_version_or_newest, help=f"or {NEWEST}, that is ready")

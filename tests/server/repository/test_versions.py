@@ -115,6 +115,9 @@ async def test_what_was_unloaded_by_call_stays_so_for_other_servers_and_after_a_
     await changes.unload(other, "a")
     await look(repository)
     assert not repository.entries()
+    for asked in (lambda: other.find("a", 0), lambda: other.entry("a", 0), lambda: other.entry("a", 1)):
+        with pytest.raises(UnknownModel, match="every version of model 'a' is withdrawn"):
+            asked()
     assert (await changes.load(repository, "a", 1)).served is not None
     assert repository.find("a", 0).version == 1
     await changes.load(repository, "a")
