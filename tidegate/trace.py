@@ -50,7 +50,9 @@ TraceChoice = Trace | Literal[True, False] | None
 
 
 def choose(trace: TraceChoice) -> Trace:
-    """The selection that a caller's `trace=` means."""
+    """The selection that a caller's `trace=` means. Raises TypeError: it is of another kind."""
     if isinstance(trace, Trace):
         return trace
+    if not isinstance(trace, bool | None):
+        raise TypeError(f"trace={trace!r}: a tidegate.Trace, True, False or None is wanted")
     return Trace() if trace else NOTHING

@@ -77,8 +77,8 @@ def _shaped(port: Port, x: np.ndarray, rows: int | None) -> np.ndarray:
         x = x[np.newaxis]
     if x.shape[1:] != port.row or x.ndim != len(port.row) + 1 or not len(x) or (rows is not None and len(x) != rows):
         leading = "steps" if rows is None else str(rows)
-        expected = ", ".join([leading, *map(str, port.row)])
-        raise BadInput(f"input '{port.name}' has shape {list(x.shape)}; expected [{expected}]", Reason.WRONG_SHAPE)
+        expected = f"[{', '.join([leading, *map(str, port.row)])}]{', with at least one step' * (not x.size)}"
+        raise BadInput(f"input '{port.name}' has shape {list(x.shape)}; expected {expected}", Reason.WRONG_SHAPE)
     return x
 
 

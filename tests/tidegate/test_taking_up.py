@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,6 +148,19 @@ def test_numbers_below_the_first_are_refused_before_anything_is_sent(server: Fak
         for call in (one.move, lambda version: client.sequence("toy", version=version)):
             with pytest.raises(ValueError, match="version -1: versions are numbered from 1"):
                 call(-1)
+        assert one.step(ROWS[0]).step == 0
+
+
+def test_what_is_no_number_and_no_selection_is_refused_before_anything_is_sent(server: FakeServer) -> None:
+    wrong: Any = "x"
+    with tidegate.connect(server.address) as client, client.sequence("toy") as one:
+        for call, words in (
+            (one.rewind, "step='x': a whole number is wanted"),
+            (one.move, "version='x': a whole number is wanted"),
+            (lambda given: client.sequence("toy", trace=given), "trace='x': a tidegate.Trace, True, False or None"),
+        ):
+            with pytest.raises(TypeError, match=words):
+                call(wrong)
         assert one.step(ROWS[0]).step == 0
     assert set(server.servicer.requests) <= {"open", "steps", "close"}
 

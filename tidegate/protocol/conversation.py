@@ -15,7 +15,7 @@ from tidegate.plain.steps import Request
 from tidegate.protocol.budget import Budget
 from tidegate.protocol.fleet_books import FleetBooks
 from tidegate.protocol.handles import Handles
-from tidegate.protocol.opening import Claim, Order
+from tidegate.protocol.opening import Claim, Order, whole
 from tidegate.protocol.pending import Pending
 from tidegate.protocol.promise import Promise
 from tidegate.protocol.registry import Books, Registry
@@ -110,12 +110,12 @@ class Conversation:
         return books.ask("read_state", pb.StreamRequest(read_state=pb.ReadState(handle=books.handle)))
 
     def rewind(self, books: SequenceBooks, step: int) -> "Asked":
-        if step < 0:
+        if whole("step", step) < 0:
             raise ValueError(f"step {step}: steps are numbered from 0")
         return books.ask("rewind", pb.StreamRequest(rewind=pb.Rewind(handle=books.handle, step=step)))
 
     def move(self, books: SequenceBooks, version: int) -> "Asked":
-        if version < 0:
+        if whole("version", version) < 0:
             raise ValueError(f"version {version}: versions are numbered from 1, and 0 is the newest")
         return books.ask("move", pb.StreamRequest(move=pb.Move(handle=books.handle, version=version)))
 

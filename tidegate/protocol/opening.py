@@ -43,16 +43,16 @@ class Order:
     seed: int = field(default_factory=new_seed)
 
     def __post_init__(self) -> None:
-        if not 0 <= _whole("seed", self.seed) < 2**64:
+        if not 0 <= whole("seed", self.seed) < 2**64:
             raise ValueError(f"seed={self.seed}: it is from 0 to 2**64 - 1")
         _check_text("model", self.model)
         _check_text("owner", self.owner)
         if not isinstance(self.state, State | None):
             raise TypeError(f"state={self.state!r}: a tidegate.State is wanted, as a sequence's state() gives it")
-        if not 0 < _whole("count", self.count) < _MOST_HANDLES:
+        if not 0 < whole("count", self.count) < _MOST_HANDLES:
             few = self.count < 1
             raise ValueError(f"a fleet of {self.count}: it {'needs at least one member' if few else 'is too large'}")
-        if not 0 <= _whole("version", self.version) < 2**64:
+        if not 0 <= whole("version", self.version) < 2**64:
             raise ValueError(f"version {self.version}: versions are numbered from 1, and 0 is the newest")
 
     def route(self) -> str:
@@ -88,7 +88,7 @@ class Claim:
             _check_text("sequence_id", id_)
         _check_text("token", self.token)
         for step in self.answered:
-            if not 0 <= _whole("answered", step) < 2**64:
+            if not 0 <= whole("answered", step) < 2**64:
                 raise ValueError(f"answered={step}: it is the number of answers that there are, 0 or more")
 
     @property
@@ -158,7 +158,7 @@ class Opening:
         return Claim(self.ids, self.token, answered, self.order.trace)
 
 
-def _whole(name: str, value: int) -> int:
+def whole(name: str, value: int) -> int:
     try:
         return index(value)
     except TypeError:

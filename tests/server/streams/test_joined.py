@@ -10,6 +10,7 @@ import pytest
 
 from server.caller import Caller
 from server.durability.null_keeper import NullKeeper
+from server.errors import BadInput
 from server.runtime.input_check import InputCheck
 from server.settings import Settings
 from server.streams.allowance import Allowance
@@ -233,6 +234,11 @@ def test_of_steps_that_came_by_themselves_one_axis_of_one_step_is_left_out(shelf
     for x in (ROWS[0], ROWS[0][:, np.newaxis]):
         (checked,) = shelf_check.singles([("", x)], MANY).values()
         assert checked.shape == (1, MANY, 3)
+
+
+def test_no_steps_are_refused_with_how_many_are_wanted(shelf_check: InputCheck) -> None:
+    with pytest.raises(BadInput, match=r"has shape \[0, 3\]; expected \[steps, 3\], with at least one step"):
+        shelf_check.count([("", ROWS[0][:0])])
 
 
 @pytest.fixture
