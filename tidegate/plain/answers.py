@@ -1,7 +1,7 @@
 """Answers to single steps, as nearly all responses are, without messages of protobuf.
 
 They are read here if they are as a server of Tidegate writes them, and if the names, types and shapes of their tensors
-came before. Whatever else there is, protobuf reads: what both read is the same.
+are among those that come most. Whatever else there is, protobuf reads: what both read is the same.
 """
 
 import re
@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from tidegate import wire
+from tidegate.plain.layouts import Layouts
 from tidegate.v1 import sequence_pb2 as pb
 from tidegate.v1.tensor_pb2 import Tensor
 from tidegate.varints import A_HANDLE, A_NUMBER, NUMBER, Fields, tag
 
-_MOST = 16  # layouts
 _LARGEST = 2**15  # bytes of the tensors of an answer
 _OUTPUT, _TRACE = Fields(pb.Answers, "outputs", 2), Fields(pb.Answers, "trace", 2)
 
@@ -43,6 +43,7 @@ class Layout:
         shapes = [(name, array.shape, array.dtype) for _, name, array in tensors]
         self.outputs = shapes[:-1] if traced else shapes
         self.trace = shapes[-1] if traced else None
+        self.uses = 0
         body = b"".join([re.escape(head) + b"(.{%d})" % array.nbytes for head, _, array in tensors])
         self.first = re.compile(b"()" + _START + body, re.DOTALL)  # of a message, which may be a bundle
         self.more = re.compile(_MORE + _START + body, re.DOTALL)
@@ -86,11 +87,10 @@ Response = pb.StreamResponse | list[PlainAnswer]
 
 
 class Reader:
-    """Reads the messages of one stream. It knows the layouts that came before, the latest first."""
+    """Reads the messages of one stream."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Layout] = {}  # by what their tensors begin with
-        self._latest: list[Layout] = []
+        self._layouts = Layouts[Layout]()
 
     def read(self, data: bytes) -> Response:
         """What a message says: answers to single steps in their order, or whatever else it is."""
@@ -105,7 +105,7 @@ class Reader:
         """The answers of a message; none: protobuf has to read it."""
         at, end = 0, len(data)
         those: list[PlainAnswer] = []
-        layouts = self._latest
+        layouts = self._layouts.all
         while at < end:
             for layout in layouts:
                 found = (layout.more if at else layout.first).match(data, at)
@@ -117,6 +117,7 @@ class Reader:
                     break
             else:
                 return []
+            layout.uses += 1
             those.append(PlainAnswer(NUMBER[handle], NUMBER[first], NUMBER[checkpointed], layout, numbers))
             at += size
         return those
@@ -139,12 +140,11 @@ class Reader:
                 continue
             head = b"".join([head for head, _, _ in read])
             if (
-                head not in self._known
-                and all(_is_plain(tensor) for _, tensor in given)
+                all(_is_plain(tensor) for _, tensor in given)
                 and all(array.size for _, _, array in read)
+                and self._layouts.wants(head)
             ):
-                self._known = dict([(head, Layout(read, traced=traced)), *self._known.items()][:_MOST])
-                self._latest = list(self._known.values())
+                self._layouts.put(head, Layout(read, traced=traced))
 
 
 def _head(field: Fields, tensor: Tensor) -> bytes:

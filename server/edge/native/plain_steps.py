@@ -1,7 +1,7 @@
 """Reads steps of one sequence with one input, which nearly all requests are, without protobuf.
 
-They are read here if they are as protobuf writes them, and if the name, the type and the shape of their input came
-before. Whatever else there is, protobuf reads: what both read is the same.
+They are read here if they are as protobuf writes them, and if the name, the type and the shape of their input are among
+those that come most. Whatever else there is, protobuf reads: what both read is the same.
 """
 
 import re
@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from tidegate import wire
+from tidegate.plain import layouts
 from tidegate.v1 import sequence_pb2
 from tidegate.varints import A_HANDLE, A_NUMBER, NUMBER, Fields, tag
 
-_MOST = 16  # layouts
-_LARGEST = 2**15  # bytes of an input, and of what it begins with
+_LARGEST = 2**15  # bytes of an input
 _INPUTS = Fields(sequence_pb2.Steps, "inputs", 2)
 
 
@@ -34,6 +34,7 @@ class Layout:
 
     def __init__(self, name: str, head: bytes, array: np.ndarray) -> None:
         self.name, self.shape, self.dtype = name, array.shape, array.dtype
+        self.uses = 0
         request, steps = sequence_pb2.StreamRequest, sequence_pb2.Steps
         body = b"%s(%s)%s%s%s(.{%d})%s" % (
             re.escape(tag(request, "steps", 2)),
@@ -65,28 +66,28 @@ class PlainSteps:
 
 
 class Layouts:
-    """Those that came before, the latest first."""
+    """Reads messages whose layouts came before."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Layout] = {}  # by their heads
-        self._latest: list[Layout] = []
+        self._layouts = layouts.Layouts[Layout]()
 
     def learn(self, request: sequence_pb2.StreamRequest) -> None:
-        """Takes in the layout of a request that protobuf has read."""
+        """Takes in the layout of a request that protobuf has read, if it is one of those that come most."""
         if not request.HasField("steps") or len(request.steps.inputs) != 1 or (given := request.steps.inputs[0]).values:
             return
         try:
             array = wire.decode(given)
         except wire.WireError:
             return
+        if not array.size or array.dtype.kind == "b" or array.nbytes > _LARGEST:
+            return
         head = wire.head(_INPUTS, given.name, given.type, given.shape, array.nbytes)
-        if array.size and array.dtype.kind != "b" and len(head) + array.nbytes <= _LARGEST and head not in self._known:
-            self._known = dict([(head, Layout(given.name, head, array)), *self._known.items()][:_MOST])
-            self._latest = list(self._known.values())
+        if self._layouts.wants(head):
+            self._layouts.put(head, Layout(given.name, head, array))
 
     def read(self, data: bytes) -> list[PlainSteps]:
         """The requests of a message; none: protobuf has to read it."""
-        for layout in self._latest:
+        for layout in self._layouts.all:
             if (found := layout.first.match(data)) is not None:
                 break
         else:
@@ -95,6 +96,7 @@ class Layouts:
         end = found.end()
         if NUMBER[length] + 1 + len(length) != end:
             return []
+        layout.uses += 1
         first = PlainSteps(NUMBER[handle], NUMBER[first_step], layout, numbers, NUMBER[answered], len(data))
         return [first] if end == len(data) else _all(layout, first, data, end)
 
@@ -108,6 +110,7 @@ def _all(layout: Layout, first: PlainSteps, data: bytes, at: int) -> list[PlainS
         end = found.end()
         if not NUMBER[whole] + 1 + len(whole) == end - at == NUMBER[length] + 2 + len(whole) + len(length):
             return []
-        those.append(PlainSteps(NUMBER[handle], NUMBER[first_step], layout, numbers, NUMBER[answered], end - at))
+        one = PlainSteps(NUMBER[handle], NUMBER[first_step], layout, numbers, NUMBER[answered], NUMBER[whole])
+        those.append(one)
         at = end
     return those

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from server.edge.exchanges.dialect import Bundle
 from server.edge.fields import Cut
+from server.edge.native import plain_steps
 from server.edge.native.plain_steps import Layouts, PlainSteps
 from server.edge.native.requests import reader
 from server.edge.varints import VARINT
@@ -42,6 +44,7 @@ def knowing(*requests: pb.StreamRequest) -> Layouts:
 
 def assert_same(plain: PlainSteps, message: pb.StreamRequest) -> None:
     steps = message.steps
+    assert plain.size == message.ByteSize()
     assert (plain.handle, plain.first_step, plain.answered) == (steps.handle, steps.first_step, steps.answered)
     (tensor,) = steps.inputs
     array = wire.decode(tensor)
@@ -57,7 +60,6 @@ def test_a_message_is_read_as_protobuf_reads_it(handle: int, step: int, answered
     assert bool(read) is not long
     for plain in read:
         assert_same(plain, message)
-        assert plain.size == message.ByteSize()
 
 
 @given(st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS), min_size=2, max_size=40))
@@ -137,13 +139,15 @@ def test_another_layout_is_read_once_it_came() -> None:
     assert_same(plain, message)
 
 
-def test_of_layouts_without_end_the_latest_are_known() -> None:
-    layouts = Layouts()
-    for axes in range(1, 200):
+def test_who_sends_ever_new_layouts_has_few_of_them_made_and_none_that_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Mock(wraps=plain_steps.Layout)
+    monkeypatch.setattr(plain_steps, "Layout", made)
+    layouts = knowing(request(0, 0, 0, name="x" * 300))
+    assert made.call_count == 0
+    for axes in range(1, 2_000):
         layouts.learn(request(0, 0, 0, (axes,)))
-    assert len(layouts._latest) == len(layouts._known) == 16
-    assert layouts.read(request(0, 0, 0, (199,)).SerializeToString())
-    assert not layouts.read(request(0, 0, 0, (1,)).SerializeToString())
+    assert made.call_count == 16
+    assert layouts.read(request(0, 0, 0, (1,)).SerializeToString())
 
 
 def test_large_inputs_are_left_to_protobuf() -> None:
