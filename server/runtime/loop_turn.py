@@ -53,10 +53,12 @@ class LoopTurn:
         within = self._reads_several  # others are being read, of which these are a part
         if not within:
             self.read(len(reads))
-        for read in reads:
-            read()
-        if not within:
-            self.has_read()
+        try:
+            for read in reads:
+                read()
+        finally:
+            if not within:
+                self.has_read()
 
     def after_reading(self, call: Callable[[], None]) -> bool:
         """Calls it once those that are being read have been; False: there are none, or only one."""

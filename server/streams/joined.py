@@ -6,7 +6,8 @@ joined (see `member`), and if a step of those that are joined is to be refused, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from server.streams.window import Window
 
 MOST = 2**14  # bytes of the answer to each: all gates of two layers of 256 units take 12 KiB
-Write = Callable[[slice, SeveralAnswered], None]
+# takes what makes the answers to some of them, and for how many bytes each counts
+Write = Callable[[slice, Callable[[], SeveralAnswered], int], None]
+Inputs = Mapping[str, np.ndarray]  # as the check left them
 
 
 class Member(NamedTuple):
@@ -49,33 +52,41 @@ def member(handles: Handles, window: Window, account: Meter, handle: int, step: 
     return Member(handles, window, account, group, handle, slot)
 
 
-def join(members: Sequence[Member], steps: Sequence[int], inputs: Named, answered: Sequence[int], write: Write) -> bool:
-    """Takes the step `steps` [N] of each member's sequence, with `inputs` [N, ...row], or [N, 1, ...row], each.
+def checked(members: Sequence[Member], given: Named) -> Inputs | None:
+    """The inputs, [1, N, ...row] each, of a step of each member's sequence; all are of one model and manner.
 
-    All are of one model and manner. `answered` [N]: how many answers the client has. `write` is given the answers to
-    some of them. False, and nothing is taken: one is to be refused, or has to wait for what others have left.
+    `given` are [N, ...row] each, or [N, 1, ...row]. None: one is to be refused, or has to wait for others.
     """
-    group, slots = members[0].group, np.array([member.slot for member in members])
-    model = group.model
+    model = members[0].group.model
     try:
-        checked = model.check.singles(inputs, len(members))
+        inputs = model.check.singles(given, len(members))
     except BadInput:
-        return False
-    if not model.batcher.has_run(slots):
-        return False
-    expected = np.array(steps)
-    model.watermarks.acknowledge(slots, answered, expected)
+        return None
+    return inputs if model.batcher.has_run(_slots(members)) else None
+
+
+def join(members: Sequence[Member], steps: np.ndarray, inputs: Inputs, answered: Sequence[int], write: Write) -> None:
+    """Takes the step `steps` [N] of each member's sequence, with `inputs` that were `checked`.
+
+    `answered` [N]: how many answers the client has. `write` is given the answers to some of them.
+    """
+    group, slots = members[0].group, _slots(members)
+    model = group.model
+    model.watermarks.acknowledge(slots, answered, steps)
     accounts = {member.account for member in members}
     for member in members:
         member.account.charge(1)
-    joined = Joined(members, expected, write)
+    joined = Joined(members, steps, write)
     account = accounts.pop() if len(accounts) == 1 else SEVERAL
-    block = Block(slots, 1, checked, group.trace.wanted, joined, account, singles=True, apart=True)
-    for member, step in zip(members, steps, strict=True):
+    block = Block(slots, 1, inputs, group.trace.wanted, joined, account, singles=True, apart=True)
+    for member, step in zip(members, steps.tolist(), strict=True):
         member.handles.next[member.handle] = step + 1
         member.window.join(member.group, block, joined.each)
     model.batcher.submit(block)
-    return True
+
+
+def _slots(members: Sequence[Member]) -> np.ndarray:
+    return np.array([member.slot for member in members])
 
 
 class Joined:
@@ -92,7 +103,7 @@ class Joined:
 
     def answered(self, part: Part) -> None:
         """See Sink."""
-        take, group = part.take, self._members[0].group
+        take = part.take
         rows = slice(take.first, take.first + take.rows)
         members, steps = self._members[rows], self._steps[rows]
         if part.error is not None:
@@ -100,10 +111,14 @@ class Joined:
                 member.window.failed(take.block, member.handle, step, part.error, self.each)
                 member.window.done(take.block)
             return
+        for member in members:
+            member.window.done(take.block)
+        self._write(rows, partial(self._event, part, members, steps), self.each)
+
+    def _event(self, part: Part, members: Sequence[Member], steps: np.ndarray) -> SeveralAnswered:
+        group, take = members[0].group, part.take
         outputs, plan = part.outputs(group.form.names), group.trace
         trace = plan.cut(part.trace(), steps) if plan.wanted else None
         handles = np.array([member.handle for member in members])
-        safe = group.model.watermarks.told[take.block.slots[rows]]
-        for member in members:
-            member.window.done(take.block)
-        self._write(rows, SeveralAnswered(handles, steps, group.form, outputs, trace, self.each * take.rows, safe))
+        safe = group.model.watermarks.told[take.block.slots[take.first : take.first + take.rows]]
+        return SeveralAnswered(handles, steps, group.form, outputs, trace, self.each * take.rows, safe)

@@ -144,8 +144,8 @@ class Single(Protocol):
         """To be carried out by itself."""
 
 
-# Takes the answers to some of the requests that were joined, each a message, and for how many bytes they count.
-Write = Callable[[slice, Sequence[bytes], int], None]
+# Takes what makes the answers to some of the requests that were joined, each a message, and how many bytes each counts.
+Write = Callable[[slice, Callable[[], Sequence[bytes]], int], None]
 
 
 class Dialect(Protocol):
@@ -164,7 +164,10 @@ class Dialect(Protocol):
         """A request that may be carried out together with such requests on other streams; None: it may not."""
 
     def join(self, singles: Sequence[Any], write: Write) -> bool:
-        """Carries out several of them, of one kind, which may be of other streams; False: nothing was."""
+        """Carries out several of them, of one kind, which may be of other streams; False: nothing was.
+
+        After any other error than a refusal nobody knows what was.
+        """
 
     def take(self, request: Request, stream: Any, company: bool) -> None:  # noqa: ANN401 # what the exchange was told to make
         """Carries out one request. `company`: others came in the same message. Raises TidegateError."""

@@ -172,13 +172,14 @@ class Exchange:
                     break
                 if not (more or self._call.asks):
                     break
+            self._reading = False
+            if self._writing.waiting:
+                self._writing.write()
+            elif self._ends:
+                self._check_end()
         except Exception as error:  # noqa: BLE001 # it is the stream's
+            self._reading = False
             self.fail(error)
-        self._reading = False
-        if self._writing.waiting:
-            self._writing.write()
-        elif self._ends:
-            self._check_end()
 
     def _take_next(self) -> bool:
         """Takes one request, and says whether more may be taken."""
@@ -251,17 +252,20 @@ class Exchange:
     def _emit(self, event: Any) -> None:  # noqa: ANN401 # of those that the dialect writes
         if self._over.done():
             return
-        if answer := isinstance(event, ANSWERS):
-            message: Outgoing = event
-        else:
-            if isinstance(event, Failed):
-                self._note(event, self._stream)
-            message = self.dialect.write(event)  # at once: what waits is counted as what it takes
-        writing = self._writing
-        writing.put(message)
-        if not self._reading:
-            later = writing.will_write or not answer or self._stream.writes_later()
-            (writing.write_later if later else writing.write)()
+        try:
+            if answer := isinstance(event, ANSWERS):
+                message: Outgoing = event
+            else:
+                if isinstance(event, Failed):
+                    self._note(event, self._stream)
+                message = self.dialect.write(event)  # at once: what waits is counted as what it takes
+            writing = self._writing
+            writing.put(message)
+            if not self._reading:
+                later = writing.will_write or not answer or self._stream.writes_later()
+                (writing.write_later if later else writing.write)()
+        except Exception as error:  # noqa: BLE001 # it is the stream's
+            self.fail(error)
 
     def answer(self, message: bytes, size: int) -> None:
         """The answer to a request that was carried out together with those of other streams."""

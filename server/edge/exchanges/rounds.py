@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from server.meter import Meter
 
     _One = tuple[Exchange, Single]
+
+log = logging.getLogger(__name__)
 
 _AT_ONCE = 64  # streams whose messages are taken without a break
 _FEW = 4  # steps of an account that are computed with those of others
@@ -54,15 +57,15 @@ class Rounds:
         """For as long as this turn has time; 64 streams at least."""
         began = now = perf_counter()
         ends = began + self._turn.left
-        while self._waiting:
-            _take([self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))])
-            now = perf_counter()
-            if now >= ends:
-                break
-        self._turn.spend(now - began)
-        self._due = bool(self._waiting)
-        if self._due:
-            self._turn.later(self._go_on)
+        try:
+            while self._waiting and (now < ends or now == began):
+                _take([self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))])
+                now = perf_counter()
+        finally:
+            self._turn.spend(now - began)
+            self._due = bool(self._waiting)
+            if self._due:
+                self._turn.later(self._go_on)
 
 
 def _take(exchanges: Sequence[Exchange]) -> None:
@@ -78,7 +81,11 @@ def _take(exchanges: Sequence[Exchange]) -> None:
         if len(those) == 1 or not _join(those):
             apart += [(exchange, single.request) for exchange, single in those]
     for exchange, request in apart:
-        exchange.go_on(request)
+        try:
+            exchange.go_on(request)
+        except Exception as error:
+            log.exception("a stream failed")
+            exchange.fail(error)
 
 
 def _shared(those: list[_One]) -> list[list[_One]]:
@@ -99,10 +106,24 @@ def _may_be_mixed(account: Meter, own: Sequence[_One]) -> bool:
 
 def _join(those: Sequence[_One]) -> bool:
     exchanges = [exchange for exchange, _ in those]
-    return exchanges[0].dialect.join([single for _, single in those], partial(_write, exchanges))
+    try:
+        return exchanges[0].dialect.join([single for _, single in those], partial(_write, exchanges))
+    except Exception as error:
+        log.exception("steps of several streams failed")
+        _fail(exchanges, error)
+        return True
 
 
-def _write(exchanges: Sequence[Exchange], those: slice, messages: Sequence[bytes], size: int) -> None:
-    each = size // len(messages)
-    for exchange, message in zip(exchanges[those], messages, strict=True):
-        exchange.answer(message, each)
+def _write(exchanges: Sequence[Exchange], those: slice, make: Callable[[], Sequence[bytes]], each: int) -> None:
+    try:
+        for exchange, message in zip(exchanges[those], make(), strict=True):
+            exchange.answer(message, each)
+    except Exception as error:
+        log.exception("answers of several streams failed")
+        _fail(exchanges[those], error)
+
+
+def _fail(exchanges: Sequence[Exchange], error: Exception) -> None:
+    """Of which steps are taken, or answered, only their clients know: each stream ends, and goes on anew from there."""
+    for exchange in exchanges:
+        exchange.fail(error)

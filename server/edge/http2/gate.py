@@ -24,11 +24,13 @@ class Gate:
 
     def take(self, call: Callable[[], bool | None]) -> None:
         """Calls it at once, or in a turn to come, after those that wait already; False: it had nothing to do."""
-        if self._left:
-            self._pass(call)
-        else:
-            self._waiting.append(call)
-        self._turn_later()
+        try:
+            if self._left:
+                self._pass(call)
+            else:
+                self._waiting.append(call)
+        finally:
+            self._turn_later()
 
     def _turn_later(self) -> None:
         if self._left < self._most and not self._due:
@@ -37,9 +39,11 @@ class Gate:
 
     def _turn(self) -> None:
         self._due, self._left = False, self._most
-        while self._waiting and self._left:
-            self._pass(self._waiting.popleft())
-        self._turn_later()
+        try:
+            while self._waiting and self._left:
+                self._pass(self._waiting.popleft())
+        finally:
+            self._turn_later()
 
     def _pass(self, call: Callable[[], bool | None]) -> None:
         self._left -= 1

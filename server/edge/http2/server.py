@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from server.edge.http2.call import Call, Handler
     from server.edge.http2.fields import Metadata, Request
+
+log = logging.getLogger(__name__)
 
 _TURN = 0.002  # seconds of a turn of the loop in which connections are read
 _LEAST = 0.002  # seconds likewise, whatever else has taken of it
@@ -235,4 +238,8 @@ class Http2Server:
 
 def _flush_all(connections: list[Connection]) -> None:
     for connection in connections:
-        connection.flush()
+        try:
+            connection.flush()
+        except Exception:
+            log.exception("a connection failed")
+            connection.abort()

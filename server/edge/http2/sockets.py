@@ -85,10 +85,12 @@ class Sockets:
         """Those that are left out are ready in the next turn too; epoll puts those that were looked at behind them."""
         ready = self._epoll.poll(0, _AT_ONCE)
         self._begins(len(ready))
-        for number, events in ready:
-            if (watched := self._watched.get(number)) is not None:
-                watched.ready(events)
-        self._ends()
+        try:
+            for number, events in ready:
+                if (watched := self._watched.get(number)) is not None:
+                    watched.ready(events)
+        finally:
+            self._ends()
 
 
 class _Door:
@@ -136,18 +138,9 @@ class Socket(asyncio.Transport):
     """One connection. Its protocol closes it once the client has sent all: nothing else does."""
 
     __slots__ = (
-        "_closing",
-        "_events",
-        "_full",
-        "_high",
-        "_low",
-        "_number",
-        "_paused",
-        "_protocol",
-        "_socket",
-        "_sockets",
+        "_closing", "_events", "_full", "_high", "_low", "_number", "_paused", "_protocol", "_socket", "_sockets",
         "_unsent",
-    )
+    )  # fmt: skip
 
     def __init__(self, sockets: Sockets, connected: socket.socket) -> None:
         connected.setblocking(False)
@@ -165,18 +158,25 @@ class Socket(asyncio.Transport):
         self._closing = False
 
     def begin(self, protocol: asyncio.Protocol) -> None:
-        self._protocol = protocol
-        self._events = select.EPOLLIN
+        self._protocol, self._events = protocol, select.EPOLLIN
         self._sockets.watch(self._number, self, select.EPOLLIN)
-        protocol.connection_made(self)
+        try:
+            protocol.connection_made(self)
+        except Exception:
+            log.exception("a connection failed")
+            self._lose(None)
 
     def ready(self, events: int) -> None:
         """See _Watched."""
-        if events & _OUT:
-            self._send_unsent()
-        if events & _IN and not self._paused:
-            self._read()
-        elif events & _ENDED:
+        try:
+            if events & _OUT:
+                self._send_unsent()
+            if events & _IN and not self._paused:
+                self._read()
+            elif events & _ENDED:
+                self._lose(None)
+        except Exception:
+            log.exception("a connection failed")
             self._lose(None)
 
     def _read(self) -> None:

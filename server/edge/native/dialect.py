@@ -4,6 +4,8 @@ import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from server.caller import Caller
 from server.edge.exchanges.dialect import Write
 from server.edge.fields import NOTHING, Beside, Cut
@@ -14,7 +16,7 @@ from server.errors import Refusal, TidegateError
 from server.meter import Meter
 from server.settings import Settings
 from server.streams.events import Failed
-from server.streams.joined import Member, join
+from server.streams.joined import Member, checked, join
 from server.streams.stream import Stream
 from tidegate.v1 import sequence_pb2
 
@@ -77,12 +79,8 @@ class NativeDialect:
         """See Dialect."""
         if self._smaller:
             return False
-        try:
-            found = requests.single_steps(those)
-            return found is not None and stream.together(*found)
-        except Exception:
-            log.exception("steps that came together are taken one by one")
-            return False
+        found = requests.single_steps(those)
+        return found is not None and stream.together(*found)
 
     def single(self, request: Request, stream: Stream) -> Single | None:
         """See Dialect."""
@@ -93,18 +91,21 @@ class NativeDialect:
 
     def join(self, singles: Sequence[Single], write: Write) -> bool:
         """See Dialect."""
-        plain = [single.request for single in singles]
+        plain, members = [single.request for single in singles], [single.member for single in singles]
         try:
-            return join(
-                [single.member for single in singles],
-                [each.first_step for each in plain],
-                [(plain[0].layout.name, requests.joined(plain))],
-                [each.answered for each in plain],
-                lambda those, event: write(those, self._writer.several(event), event.size),
-            )
+            inputs = checked(members, [(plain[0].layout.name, requests.joined(plain))])
         except Exception:
             log.exception("steps that came together are taken one by one")
             return False
+        if inputs is not None:
+            join(
+                members,
+                np.array([each.first_step for each in plain]),
+                inputs,
+                [each.answered for each in plain],
+                lambda those, make, each: write(those, lambda: self._writer.several(make()), each),
+            )
+        return inputs is not None
 
     def _fleet(self, message: sequence_pb2.FleetSteps, stream: Stream, beside: Beside) -> None:
         handles, steps, answered = (beside.get(x, x) for x in (message.handles, message.steps, message.answered))

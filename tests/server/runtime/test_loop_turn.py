@@ -150,3 +150,13 @@ def test_reading_requests_answers_and_writes_of_one_turn_take_no_longer_together
     for kind in ("read", "request", "write"):
         assert [done for done in loop.done if str(done).startswith(kind)] == [f"{kind} {n}" for n in range(20)]
     assert [done for done in loop.done if isinstance(done, int)] == list(range(20))
+
+
+def test_after_a_call_that_fails_while_several_are_read_what_waits_for_the_end_goes_on(loop: Loop) -> None:
+    def broken() -> None:
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        loop.turn.read_all([lambda: loop.done.append(loop.turn.after_reading(lambda: loop.done.append("end"))), broken])
+    assert loop.done == [True, "end"]
+    assert not loop.turn.after_reading(lambda: loop.done.append("never"))

@@ -15,7 +15,7 @@ from server.runtime.input_check import InputCheck
 from server.settings import Settings
 from server.streams.allowance import Allowance
 from server.streams.events import Answered, Failed, SeveralAnswered, StateRead
-from server.streams.joined import Member, join
+from server.streams.joined import Member, checked, join
 from server.streams.stream import Stream
 from server.streams.trace import Manner, Selection
 from stepgraph.errors import StepFailed
@@ -57,14 +57,18 @@ class Clients:
 
     def take(self, step: int, **changed: Any) -> bool:  # noqa: ANN401 - an argument
         """Whether a step of each was taken as one."""
-        members = self.members(step)
+        members = [member for member in self.members(step) if member is not None]
         given = {"inputs": [("", ROWS[step])], "answered": [step] * MANY} | changed
-        steps = [step] * MANY
-        return None not in members and join(members, steps, given["inputs"], given["answered"], self.write)  # type: ignore[arg-type]
+        if len(members) < MANY or (inputs := checked(members, given["inputs"])) is None:
+            return False
+        join(members, np.full(MANY, step), inputs, given["answered"], self.write)
+        return True
 
-    def write(self, those: slice, event: SeveralAnswered) -> None:
+    def write(self, those: slice, make: Callable[[], SeveralAnswered], each: int) -> None:
+        event = make()
         self.parts.append(len(event.handles))
         for at, one in zip(range(MANY)[those], event.apart(), strict=True):
+            assert one.size == each
             self.told.append((at, one))
             self.all[at].stream.written(one.size)
 

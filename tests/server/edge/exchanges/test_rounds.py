@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from unittest.mock import Mock
 
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 from server.edge.exchanges.exchange import Exchange
 from server.edge.exchanges.rounds import Rounds
 from server.edge.native import dialect
+from server.edge.native.responses import Writer
 from server.meter import Limits, Meter
 from server.runtime.loop_turn import LoopTurn
 from server.streams.joined import join
@@ -68,10 +69,9 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
     """How often so many steps were taken as one block."""
     counted = Counter[int]()
 
-    def counting(members: Any, *given: Any) -> bool:  # noqa: ANN401 - as `join` has them
-        taken = join(members, *given)
-        counted[len(members)] += taken
-        return taken
+    def counting(members: Any, *given: Any) -> None:  # noqa: ANN401 - as `join` has them
+        join(members, *given)
+        counted[len(members)] += 1
 
     monkeypatch.setattr(dialect, "join", counting)
     return counted
@@ -175,6 +175,68 @@ def test_a_stream_that_fails_while_it_is_answered_ends_alone(
         world.run(crowd.lines[3].serving)
 
 
+def broken(*_: Any) -> NoReturn:  # noqa: ANN401 - whatever it stands in for is given
+    raise RuntimeError("broken")
+
+
+def test_steps_of_which_nobody_knows_whether_they_are_taken_end_their_streams_and_are_not_taken_again(
+    world: World, joined: Counter[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd, rows = Crowd(world, NO_TRACE), np.random.default_rng(1).standard_normal((3, MANY, 3), dtype=np.float32)
+    other = Crowd(world, selection())
+    model = world.servers[0].shelf.models[2]
+    with monkeypatch.context() as patch:
+        patch.setattr(model.batcher, "submit", broken)
+        crowd.say([single(0, at, rows) for at in range(MANY)])
+        assert crowd.hear() == [[]] * MANY
+    for line in crowd.lines:
+        with pytest.raises(RuntimeError, match="broken"):
+            world.run(line.serving)
+    assert not model.slots.done.any()
+    assert not joined
+    other.say([single(0, at, rows) for at in range(MANY)])
+    assert [len(told) for told in other.hear()] == [1] * MANY
+    assert joined == {MANY: 1}
+
+
+def test_answers_that_cannot_be_written_end_their_streams_so_that_no_client_waits_for_them(
+    world: World, joined: Counter[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd, rows = Crowd(world, NO_TRACE), np.random.default_rng(1).standard_normal((3, MANY, 3), dtype=np.float32)
+    monkeypatch.setattr(Writer, "several", broken)
+    crowd.say([single(0, at, rows) for at in range(MANY)])
+    assert crowd.hear() == [[]] * MANY
+    assert sum(joined.values()) == 1
+    for line in crowd.lines:
+        with pytest.raises(RuntimeError, match="broken"):
+            world.run(line.serving)
+
+
+def test_inputs_that_cannot_be_looked_at_together_are_taken_one_by_one(
+    world: World, joined: Counter[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd, rows = Crowd(world, NO_TRACE), np.random.default_rng(1).standard_normal((3, MANY, 3), dtype=np.float32)
+    monkeypatch.setattr(world.servers[0].shelf.models[2].check, "singles", broken)
+    crowd.say([single(0, at, rows) for at in range(MANY)])
+    assert [[one[:3] for one in told] for told in crowd.hear()] == [[("answers", 0, 0)]] * MANY
+    assert not joined
+
+
+def test_after_a_stream_that_fails_those_behind_it_are_taken(caplog: pytest.LogCaptureFixture) -> None:
+    later: list[Any] = []
+    turn = LoopTurn(later.append, most=1e-9)
+    rounds, noted = Rounds(turn), list[int]()
+    readers: list[Any] = [Reader(noted, number) for number in range(200)]
+    readers[3].go_on = broken
+    turn.read(200)
+    assert all(rounds.add(reader) for reader in readers)
+    turn.end()
+    while later:
+        later.pop(0)()
+    assert noted == [0, 1, 2, -3, *range(4, 200)]
+    assert "a stream failed" in caplog.text
+
+
 def later(what: str) -> pb.StreamRequest:
     return {
         "steps": steps(0, 1, ROW),
@@ -227,6 +289,9 @@ class Reader:
 
     def go_on(self, _: object) -> None:
         self._noted.append(self._number)
+
+    def fail(self, _: Exception) -> None:
+        self._noted.append(-self._number)
 
 
 def test_hundreds_of_streams_share_the_turns_of_the_loop() -> None:

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import hpack
 import pytest
 
-from server.edge.http2 import connection
+from server.edge.http2 import connection, server
 from server.edge.http2.blocks import Block, Blocks
 from server.edge.http2.connection import Connection
 from server.edge.http2.gate import MOST, Gate
@@ -26,6 +26,34 @@ if TYPE_CHECKING:
     from server.edge.http2.server import Http2Server
 
 CROWD, FEW = 100, 8
+
+
+def test_one_that_fails_keeps_none_waiting() -> None:
+    later: deque[Callable[[], object]] = deque()
+    gate, passed = Gate(later.append), list[int]()
+
+    def passing(number: int) -> None:
+        if number == MOST:
+            raise RuntimeError("broken")
+        passed.append(number)
+
+    for at in range(MOST + 3):
+        gate.take(partial(passing, at))
+    with pytest.raises(RuntimeError, match="broken"):
+        later.popleft()()
+    while later:
+        later.popleft()()
+    assert passed == [*range(MOST), MOST + 1, MOST + 2]
+
+
+def test_of_connections_that_are_written_together_one_that_fails_is_lost_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    written = [Mock(), Mock(flush=Mock(side_effect=RuntimeError("broken"))), Mock()]
+    server._flush_all(written)
+    assert [each.flush.call_count for each in written] == [1, 1, 1]
+    assert [each.abort.call_count for each in written] == [0, 1, 0]
+    assert "a connection failed" in caplog.text
 
 
 def test_a_few_pass_in_each_turn_in_their_order_and_one_that_comes_alone_at_once() -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import select
 import socket
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, cast
+from unittest.mock import Mock
+
+import pytest
 
 from server.edge.http2 import sockets
 from server.edge.http2.sockets import Socket, Sockets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-
-    import pytest
 
 CROWD, FEW = 60, 8
 LITTLE, MUCH = 2**16, 4 * 2**20  # bytes: of a socket's buffer, and what is far beyond
@@ -159,6 +161,40 @@ async def test_a_server_without_a_descriptor_left_ends_new_connections_says_why_
             assert "connections are refused: Too many open files" in caplog.text
             later.connect(address)
             await until(told, "made", 2)
+
+
+async def test_a_connection_whose_protocol_fails_is_lost_and_those_that_are_read_with_it_are_answered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def answered(to: Socket, data: bytes) -> None:
+        if data == b"bad":
+            raise RuntimeError("broken")
+        to.write(data)
+
+    async with listening(answered) as (address, told):
+        with ExitStack() as stack:
+            crowd = [stack.enter_context(socket.create_connection(address, timeout=30)) for _ in range(CROWD)]
+            await until(told, "made", CROWD)
+            for at, one in enumerate(crowd):
+                one.send(b"x" if at % 3 else b"bad")
+            await until(told, "data", CROWD)
+            assert [one.recv(2) for one in crowd] == [b"x" if at % 3 else b"" for at in range(CROWD)]
+            assert caplog.text.count("a connection failed") == CROWD // 3
+        await until(told, "lost", CROWD)
+
+
+async def test_once_a_connection_has_failed_what_waits_for_the_end_of_reading_goes_on() -> None:
+    ended: list[str] = []
+    watched = Sockets(asyncio.get_running_loop(), lambda _: None, lambda: ended.append("end"))
+    one, other = socket.socketpair()
+    with one, other:
+        watched.watch(one.fileno(), Mock(ready=Mock(side_effect=RuntimeError("broken"))), select.EPOLLIN)
+        other.send(b"x")
+        with pytest.raises(RuntimeError, match="broken"):
+            watched._turn()
+        watched.forget(one.fileno())
+    watched.close()
+    assert ended == ["end"]
 
 
 @contextmanager
