@@ -3,6 +3,7 @@
 Bounded in bytes: while the store does not answer, the oldest states of the account with the most are dropped first.
 """
 
+import logging
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -14,6 +15,8 @@ from server.durability.sequence import ServedSequence
 from server.durability.snapshot import Snapshot, taken
 from server.stores import store
 
+log = logging.getLogger(__name__)
+
 _MOST = 256 * 2**20  # bytes of states that may wait for a store that does not answer
 _EACH = 1_024  # bytes that a parked sequence takes beside its state
 _MOST_ENDS = 32 * 2**20  # bytes of ends that may wait
@@ -22,7 +25,10 @@ _ENDS_AT_ONCE = 4_000  # ends in one write
 
 
 class Once:
-    """Calls a function the first time that it is called itself, and drops its reference to it."""
+    """Calls a function the first time that it is called itself, and drops its reference to it.
+
+    If it fails, what follows a write is done for the others, too.
+    """
 
     def __init__(self, call: Callable[[], None]) -> None:
         self._call: Callable[[], None] | None = call
@@ -30,7 +36,10 @@ class Once:
     def __call__(self) -> None:
         call, self._call = self._call, None
         if call is not None:
-            call()
+            try:
+                call()
+            except Exception:
+                log.exception("what waited for the store failed")
 
 
 class Outbox:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from server.durability import outbox
-from server.durability.outbox import Outbox
+from server.durability.outbox import Once, Outbox
 from server.durability.snapshot import Snapshot
 
 
@@ -85,3 +85,25 @@ def test_however_many_have_much_waiting_who_has_little_is_in_one_of_the_next_wri
     box_of_all.add([*greedy, mine])
     assert mine not in box_of_all.take(1_024)
     assert mine in box_of_all.take(1_024)
+
+
+def test_a_client_that_cannot_be_told_that_it_is_written_keeps_no_other_from_being_told(
+    box: Outbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = list[str]()
+
+    def broken() -> None:
+        raise RuntimeError("broken")
+
+    parked = [replace(leaving("a"), told=Once(broken)), replace(leaving("b"), told=Once(partial(told.append, "b")))]
+    box.add(parked)
+    for one in box.take():
+        box.written(one)
+    for closed, then in zip((leaving("c"), leaving("d")), (broken, partial(told.append, "d")), strict=True):
+        named: Any = [SimpleNamespace(id="i", fence=1, digest=one.digest) for one in closed.sequences]
+        assert box.end(named, Once(then))
+    box.ended(2)
+    assert told == ["b", "d"]
+    assert not box
+    assert not box._digests
+    assert caplog.text.count("what waited for the store failed") == 2
