@@ -151,11 +151,12 @@ Write = Callable[[slice, Callable[[], Sequence[bytes]], int], None]
 class Dialect(Protocol):
     """Translates between the messages of a protocol and the calls and events of what carries out its requests.
 
-    `at_once`: how many requests that came together are given to `together`, at most. `joins`: `single` is to be asked.
+    `at_once`: how many requests that came together are given to `together`, at most. `joins`: whose
+    requests these are, if `single` is to be asked.
     """
 
     at_once: int
-    joins: bool
+    joins: Meter | None
 
     def together(self, those: Sequence[Request], stream: Any) -> bool:  # noqa: ANN401 # what the exchange was told to make
         """Carries out several requests as one; False: that cannot be done, and nothing was."""

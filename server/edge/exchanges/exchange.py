@@ -128,7 +128,7 @@ class Exchange:
     def came(self) -> None:
         """There are messages."""
         if not (self._stalled or self._last_was_read or self._reading or self._gathered):
-            self._gathered = self.dialect.joins and self._rounds.add(self)
+            self._gathered = (account := self.dialect.joins) is not None and self._rounds.add(self, account)
             if not self._gathered:
                 self._read()
 

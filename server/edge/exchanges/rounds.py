@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from server.meter import NO_LIMITS
+from server.meter import NO_LIMITS, Meter
 from server.runtime.loop_turn import ENDLESS, LoopTurn
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from server.edge.exchanges.dialect import Request, Single
     from server.edge.exchanges.exchange import Exchange
-    from server.meter import Meter
 
     _One = tuple[Exchange, Single]
 
@@ -28,7 +27,7 @@ _FEW = 4  # steps of an account that are computed with those of others
 
 
 class Rounds:
-    """Of one event loop.
+    """Of one event loop. Accounts take turns: who has one stream does not wait for the thousands of another.
 
     Args:
         turn: of the loop; says when several sockets are read.
@@ -36,20 +35,23 @@ class Rounds:
 
     def __init__(self, turn: LoopTurn = ENDLESS) -> None:
         self._turn = turn
-        self._came: list[Exchange] = []  # while sockets are read
-        self._waiting: deque[Exchange] = deque()
+        self._came: list[tuple[Meter, Exchange]] = []  # while sockets are read
+        self._waiting: OrderedDict[Meter, deque[Exchange]] = OrderedDict()  # by account
         self._due = False
 
-    def add(self, exchange: Exchange) -> bool:
+    def add(self, exchange: Exchange, account: Meter) -> bool:
         """Takes its messages once all sockets that are being read have been; False: there is no other."""
         if not self._came and not self._turn.after_reading(self._begin):
             return False
-        self._came.append(exchange)
+        self._came.append((account, exchange))
         return True
 
     def _begin(self) -> None:
         came, self._came = self._came, []
-        self._waiting.extend(came)
+        for account, exchange in came:
+            if (own := self._waiting.get(account)) is None:
+                own = self._waiting[account] = deque()
+            own.append(exchange)
         if not self._due:
             self._go_on()
 
@@ -59,13 +61,23 @@ class Rounds:
         ends = began + self._turn.left
         try:
             while self._waiting and (now < ends or now == began):
-                _take([self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))])
+                _take(self._next())
                 now = perf_counter()
         finally:
             self._turn.spend(now - began)
             self._due = bool(self._waiting)
             if self._due:
                 self._turn.later(self._go_on)
+
+    def _next(self) -> list[Exchange]:
+        """One of each account in turn."""
+        those: list[Exchange] = []
+        while self._waiting and len(those) < _AT_ONCE:
+            account, own = self._waiting.popitem(last=False)
+            those.append(own.popleft())
+            if own:
+                self._waiting[account] = own
+        return those
 
 
 def _take(exchanges: Sequence[Exchange]) -> None:

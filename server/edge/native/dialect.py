@@ -46,7 +46,7 @@ class NativeDialect:
         self._caller = caller
         most = settings.max_message_bytes
         self._smaller = 0 < caller.meter.limits.message_bytes < most  # than the reader has checked
-        self.joins = not self._smaller and self.at_once > 1
+        self.joins = caller.meter if not self._smaller and self.at_once > 1 else None
         self._writer = Writer(caller.meter.limits.message_bytes if self._smaller else most)
         self.bundle = self._writer.bundle
         self.write = self._writer.write

@@ -20,6 +20,7 @@ from server.edge.oip.responses import Made, Writer
 from server.edge.oip.served import Done, Life, Result, ServedSequence
 from server.edge.pieces import Message
 from server.errors import TidegateError
+from server.meter import Meter
 from server.streams.allowance import Allowance
 from server.streams.opening import stopping
 
@@ -203,7 +204,7 @@ class OipDialect:
     """See Dialect."""
 
     at_once = 1
-    joins = False
+    joins: Meter | None = None
 
     def together(self, _those: Sequence[Asked | Rejected], _stream: Visit) -> bool:
         """See Dialect: each sequence has a stream of its own."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MANY = 12
 ROW = np.zeros(3, np.float32)
+ANN, BOB = Meter(), Meter()
 
 
 class Crowd:
@@ -229,7 +230,7 @@ def test_after_a_stream_that_fails_those_behind_it_are_taken(caplog: pytest.LogC
     readers: list[Any] = [Reader(noted, number) for number in range(200)]
     readers[3].go_on = broken
     turn.read(200)
-    assert all(rounds.add(reader) for reader in readers)
+    assert all(rounds.add(reader, ANN) for reader in readers)
     turn.end()
     while later:
         later.pop(0)()
@@ -299,7 +300,7 @@ def test_hundreds_of_streams_share_the_turns_of_the_loop() -> None:
     turn = LoopTurn(later.append, most=1e-9)
     rounds, noted = Rounds(turn), list[int]()
     turn.read(200)
-    assert all(rounds.add(Reader(noted, number)) for number in range(200))  # type: ignore[arg-type]
+    assert all(rounds.add(Reader(noted, number), ANN) for number in range(200))  # type: ignore[arg-type]
     assert noted == []
     turn.end()
     assert noted == list(range(64))
@@ -308,12 +309,28 @@ def test_hundreds_of_streams_share_the_turns_of_the_loop() -> None:
     assert noted == list(range(200))
 
 
+def test_who_has_one_stream_does_not_wait_for_the_hundreds_of_another_account() -> None:
+    later: list[Any] = []
+    turn = LoopTurn(later.append, most=1e-9)
+    rounds, noted = Rounds(turn), list[int]()
+    for many, account in ((range(1, 500), ANN), (range(-1, 0), BOB)):
+        turn.read(2)
+        assert all(rounds.add(Reader(noted, number), account) for number in many)  # type: ignore[arg-type]
+        turn.end()
+    assert noted == list(range(1, 65))
+    later.pop(0)()
+    assert noted == [*range(1, 66), -1, *range(66, 128)]
+    while later:
+        later.pop(0)()
+    assert sorted(noted) == [-1, *range(1, 500)]
+
+
 def test_while_one_socket_is_read_nothing_is_to_wait_for() -> None:
     turn = LoopTurn(lambda _: None)
     rounds, noted = Rounds(turn), list[int]()
-    assert not rounds.add(Reader(noted, 0))  # type: ignore[arg-type]
+    assert not rounds.add(Reader(noted, 0), ANN)  # type: ignore[arg-type]
     turn.read(1)
-    assert not rounds.add(Reader(noted, 0))  # type: ignore[arg-type]
+    assert not rounds.add(Reader(noted, 0), ANN)  # type: ignore[arg-type]
     turn.end()
     assert noted == []
 
@@ -323,7 +340,7 @@ def test_several_calls_of_one_connection_are_waited_for_as_several_sockets_are()
     rounds, noted = Rounds(turn), list[int]()
 
     def came(number: int) -> None:
-        assert rounds.add(Reader(noted, number))  # type: ignore[arg-type]
+        assert rounds.add(Reader(noted, number), ANN)  # type: ignore[arg-type]
 
     turn.read_all([partial(came, number) for number in range(3)])
     assert noted == [0, 1, 2]
@@ -361,8 +378,8 @@ def test_accounts_with_few_steps_share_a_block_and_those_with_many_or_another_we
     turn, blocks = LoopTurn(lambda _: None), list[list[Meter]]()
     rounds, streams = Rounds(turn), [Taken(account, blocks) for account in given]
     turn.read(len(streams))
-    for stream in streams:
-        assert rounds.add(stream)  # type: ignore[arg-type]
+    for stream, account in zip(streams, given, strict=True):
+        assert rounds.add(stream, account)  # type: ignore[arg-type]
     turn.end()
     assert sorted(map(len, blocks)) == [2, 5, 24]
     assert [set(block) for block in blocks] == [set(few), {many}, {heavy}]
