@@ -146,7 +146,7 @@ def _week(times: Times) -> NDArray[np.int64]:
 
 def _of_year(times: Times) -> NDArray[np.float64]:
     year = times.astype("datetime64[Y]")
-    length = ((year + 1).astype("datetime64[D]") - year.astype("datetime64[D]")).astype(np.int64)
+    length = ((year + np.timedelta64(1, "Y")).astype("datetime64[D]") - year.astype("datetime64[D]")).astype(np.int64)
     return np.asarray(_since(times, "Y", "us") / 86_400e6 / length)
 
 

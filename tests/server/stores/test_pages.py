@@ -86,9 +86,10 @@ def test_what_comes_and_goes_between_two_pages_takes_nothing_else_with_it(store:
 
 @every
 def test_records_go_from_one_store_into_another_and_back_without_loss(
-    fresh: Callable[..., Backend], tmp_path: Path
+    fresh: Callable[..., Backend], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     one, other = fresh()(), SqliteStore(tmp_path / "other", TERMS)
+    request.addfinalizer(other.close)
     filled(one)
     before = pages(one, 100)
     assert set(other.put(before, NOW)) == {Outcome.PUT}

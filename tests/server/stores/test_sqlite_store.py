@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import stat
 import struct
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -342,8 +343,9 @@ def test_a_file_that_was_taken_away_is_not_written_to_unseen(store: SqliteStore,
     path.with_name(path.name + "-wal").rename(tmp_path / "moved-wal")
     path.with_name(path.name + "-shm").unlink()
     write(store, 2)
-    assert read(SqliteStore(tmp_path / "moved", TERMS)) == {1}
-    assert read(SqliteStore(path, TERMS)) == {2}
+    for file, step in ((tmp_path / "moved", 1), (path, 2)):
+        with closing(SqliteStore(file, TERMS)) as other:
+            assert read(other) == {step}
 
 
 def test_a_full_disk_is_said_and_what_was_kept_stays(store: SqliteStore) -> None:
@@ -396,11 +398,13 @@ def test_a_file_gets_smaller_in_small_slices_once_most_of_it_is_gone(store: Sqli
     assert path.stat().st_size == sizes[-1] * PAGE < peak / 3
     assert not store.shrink()
     assert [len(one.checkpoints) for one in store.read([Claim(id_, TOKEN) for id_ in ids[:100]], NOW)] == [1] * 100  # type: ignore[union-attr]
-    assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 def pages(path: Path) -> int:
-    return int(sqlite3.connect(path).execute("PRAGMA page_count").fetchone()[0])
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute("PRAGMA page_count").fetchone()[0])
 
 
 def test_a_file_of_an_earlier_release_stays_as_large_as_it_is_and_that_is_said(
@@ -412,7 +416,8 @@ def test_a_file_of_an_earlier_release_stays_as_large_as_it_is_and_that_is_said(
     assert not store.shrink()
     store.close()
     assert f"its file never gets smaller. To change that, stop every server and run: sqlite3 {path}" in caplog.text
-    sqlite3.connect(path).executescript("PRAGMA auto_vacuum = INCREMENTAL; VACUUM;")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("PRAGMA auto_vacuum = INCREMENTAL; VACUUM;")
     caplog.clear()
     store = SqliteStore(path, TERMS)
     assert store.usage().sequences == 3
@@ -456,10 +461,10 @@ def test_processes_that_make_the_file_at_the_same_time_share_it(path: Path) -> N
     for worker in workers:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
-    store = SqliteStore(path, TERMS)
-    assert store.usage().sequences == 4
-    for worker in range(3):
-        assert store.usage(f"{worker}") == Usage(1, 2 * len(saved(0)))
+    with closing(SqliteStore(path, TERMS)) as store:
+        assert store.usage().sequences == 4
+        for worker in range(3):
+            assert store.usage(f"{worker}") == Usage(1, 2 * len(saved(0)))
 
 
 # What was lost, and which failures are definite
