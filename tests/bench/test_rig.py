@@ -1,7 +1,5 @@
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ from bench.processes.child import Child, RigError
 from bench.processes.rig import Pace, Rig, compare
 from bench.rivals import compiled
 from bench.scenario import Scenario
+from tests.forked import module_here
 
 SHORT = Pace(rounds=2, warm=0.05, length=0.5)
 
@@ -19,10 +18,13 @@ SHORT = Pace(rounds=2, warm=0.05, length=0.5)
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     """Written by two processes at the same time."""
+    import torch  # noqa: F401 - once for both
+
     root = tmp_path_factory.mktemp("bench")
-    command = [sys.executable, "-m", "bench.models", str(root)]
-    with subprocess.Popen(command) as first, subprocess.Popen(command) as second:
-        assert (first.wait(timeout=500), second.wait(timeout=500)) == (0, 0)
+    both = [module_here("bench.models", str(root)) for _ in range(2)]
+    for process in both:
+        process.join(500)
+    assert [process.exitcode for process in both] == [0, 0]
     return Cache(root)
 
 
@@ -31,7 +33,7 @@ def test_two_processes_may_write_the_models_at_the_same_time(cache: Cache) -> No
     assert not list(cache.root.rglob("*.part"))
 
 
-def test_the_servers_compute_the_same_and_every_layout_is_measured(cache: Cache) -> None:
+def test_the_servers_compute_the_same_and_every_layout_is_measured(cache: Cache, forked: None) -> None:  # noqa: ARG001 - it patches
     scenarios = (
         Scenario(32, 2),
         Scenario(32, 2, "connections"),
@@ -56,7 +58,7 @@ def test_the_echo_in_cpp_is_measured_beside_the_others(cache: Cache) -> None:
     assert all(figure.steps_per_second > 0 for figures in outcome.rounds for figure in figures)
 
 
-def test_tidegate_is_measured_in_every_way_of_asking(cache: Cache) -> None:
+def test_tidegate_is_measured_in_every_way_of_asking(cache: Cache, forked: None) -> None:  # noqa: ARG001 - it patches
     plain, fleet = Scenario(32, 2), Scenario(32, 10, "fleet")
     traced = Scenario(32, 2, steps=7, traces=True)
     bundled = Scenario(32, 3, "bundled")
