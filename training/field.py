@@ -10,6 +10,7 @@ import inspect
 import re
 import textwrap
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from types import NoneType
@@ -97,16 +98,21 @@ def fields_of(config: Config) -> list[Field]:
 def sentences_of(config: type) -> dict[str, tuple[str, str]]:
     """Sentence and unit of each field of a dataclass and of those that it is built on."""
     found: dict[str, tuple[str, str]] = {}
-    for base in (base for base in config.__mro__ if is_dataclass(base)):
-        (body,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
-        lines = body.body if isinstance(body, ast.ClassDef) else []
-        for field, text in pairwise(lines):
-            match (field, text):
-                case (
-                    ast.AnnAssign(target=ast.Name(id=name)),
-                    ast.Expr(value=ast.Constant(value=str(sentence))),
-                ):
-                    found.setdefault(name, split(sentence))
+    for base in reversed(config.__mro__):
+        if is_dataclass(base):
+            found |= _sentences_in(base)
+    return found
+
+
+@cache
+def _sentences_in(config: type) -> dict[str, tuple[str, str]]:
+    """Likewise of the fields in its own body; to read the source again takes a tenth of a second."""
+    found = {}
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(config))).body
+    for field, text in pairwise(body.body if isinstance(body, ast.ClassDef) else []):
+        match (field, text):
+            case (ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(sentence)))):
+                found[name] = split(sentence)
     return found
 
 
