@@ -280,7 +280,7 @@ async def outlive(server: RunningServer, die: Callable[[], None], revive: Callab
     when, over, enough = "before", False, asyncio.Event()
 
     async def reached(name: str) -> None:
-        while len(took[name]) < 300:
+        while len(took[name]) < 100:
             enough.clear()
             await enough.wait()
 
@@ -297,7 +297,7 @@ async def outlive(server: RunningServer, die: Callable[[], None], revive: Callab
                 heard.append(bits(await stream.ask(request)))
                 took[when].append(time.perf_counter() - began)
                 enough.set()
-                await asyncio.sleep(0.001)  # a client that has something else to do
+                await asyncio.sleep(0.005)  # a client that has something else to do
             return heard
 
         running = asyncio.create_task(run())
@@ -314,7 +314,7 @@ async def outlive(server: RunningServer, die: Callable[[], None], revive: Callab
         heard = await running
     assert np.median(took["dead"]) < FACTOR * np.median(took["before"]) + BUSY
     server.process.kill()
-    assert len(heard) > 600
+    assert len(heard) > 200
     assert opened.resume_token
     undisturbed = await asyncio.to_thread(_undisturbed, rows[: len(heard)])
     assert heard == undisturbed
