@@ -146,10 +146,6 @@ def test_a_module_that_rewrites_loads_no_onnxruntime(loaded: dict[str, set[str]]
     assert "onnxruntime" not in loaded[module]
 
 
-def test_the_pipeline_imports_neither_server_nor_client() -> None:
-    assert not imported("import training.__main__") & {"server", "tidegate.client", "tidegate.v1", "grpc"}
-
-
 def test_telemetry_is_off_before_onnxruntime_is_imported() -> None:
     statement = """
 import importlib.abc, os, sys

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from stepgraph.file import sidecar
 from stepgraph.loading import load
 from stepgraph.reading import legends, starts
 from stepgraph.report import example
+from tests.forked import forked_here
 from tests.models.makers import artefact, torch_exporters
 
 if TYPE_CHECKING:
@@ -199,8 +199,11 @@ def test_what_torchs_older_exporter_writes_is_refused_where_it_cannot_stream(nam
 def by_dynamo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of what torch's dynamo exporter writes today."""
     folder = tmp_path_factory.mktemp("dynamo")
-    command = [sys.executable, "-m", torch_exporters.__name__, str(folder), *BY_DYNAMO]
-    subprocess.run(command, check=True, capture_output=True, timeout=500)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torch warns itself of
+        process = forked_here(torch_exporters.main, str(folder), *BY_DYNAMO)
+    process.join(500)
+    assert process.exitcode == 0
     return folder
 
 

@@ -173,14 +173,13 @@ def _recorded(case: Case, rows_TB: Tensor) -> Recorded:
     )
 
 
-def main() -> None:
+def main(folder: str = str(FOLDER), *names: str) -> None:
     """Makes the files that are asked for, or all of them, each in a fork of this process."""
-    folder, names = (Path(sys.argv[1]) if sys.argv[1:] else FOLDER), sys.argv[2:]
     _export_once()
     for name in names or sorted(CASES.keys() - NOT_BY_DYNAMO):
         child = os.fork()
         if not child:
-            _make_and_leave(name, folder / f"{name}.onnx")
+            _make_and_leave(name, Path(folder, f"{name}.onnx"))
         if os.waitpid(child, 0)[1]:
             sys.exit(f"{name} was not made")
 
@@ -209,4 +208,4 @@ def _make_and_leave(name: str, path: Path) -> NoReturn:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
