@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeVar
 
 from server.caller import Caller
 from server.durability import checkpoint
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from server.runtime.served_model import ServedModel
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,7 +112,7 @@ def restored_from(
     claim: store.Claim, kept: Kept | store.Gone, answered: int, exact: Callable[[str, int, str], ServedModel]
 ) -> Restored:
     """What a sequence goes on from, by what was read; `exact` finds its model. Raises Refusal: it cannot go on."""
-    kept = _had(claim.id, kept)
+    kept = had(claim.id, kept)
     newest = _newest(claim.id, kept.found, answered)
     model = exact(newest.model, newest.version, newest.sha256)
     _check_fits(claim.id, newest, model)
@@ -129,14 +131,20 @@ def restored_from(
     return Restored(sequence, newest, kept.found.later, answered)
 
 
-def restored_again(kept: Kept | store.Gone, seen: Restored) -> Restored:
-    """What was read and admitted, brought up to date with the claim: it may have been written once more meanwhile."""
+def restored_again(kept: Kept | store.Gone, seen: Restored, fence: int) -> Restored:
+    """What was read and admitted, brought up to date with the claim: it may have been written once more meanwhile.
+
+    What somebody else has claimed or ended after our claim is lost at the store's next refusal, which says why: before
+    its first step.
+    """
     sequence = seen.sequence
-    kept = _had(sequence.id, kept)
+    sequence.fence = fence
+    if isinstance(kept, store.Gone) or kept.fence != fence:
+        return replace(seen, later=True)
     newest = _newest(sequence.id, kept.found, seen.answered)
     if newest.sha256 != seen.checkpoint.sha256:
         raise StoreSilent(f"sequence '{sequence.id}' went on with another version of its model meanwhile; try again")
-    sequence.fence, sequence.steps = kept.fence, newest.step
+    sequence.steps = newest.step
     return Restored(sequence, newest, kept.found.later, seen.answered)
 
 
@@ -150,13 +158,13 @@ def _check_fits(name: str, kept: Checkpoint, model: ServedModel) -> None:
         )
 
 
-def _had(name: str, kept: Kept | store.Gone) -> Kept:
-    """Returns what is kept. Raises SequenceGone; StoreSilent: another claim was carried out before this late one."""
-    if isinstance(kept, Kept):
-        return kept
-    if kept.reason is store.Reason.FENCED:
+def had(name: str, found: T | store.Gone) -> T:
+    """What the store has. Raises SequenceGone; StoreSilent: another claim was carried out before this late one."""
+    if not isinstance(found, store.Gone):
+        return found
+    if found.reason is store.Reason.FENCED:
         raise StoreSilent(f"the store was too slow: another has claimed sequence '{name}' since; try again")
-    raise gone(name, kept.reason)
+    raise gone(name, found.reason)
 
 
 def _newest(name: str, found: Found, answered: int) -> Checkpoint:

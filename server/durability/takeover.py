@@ -22,7 +22,7 @@ from server.durability.loss_errors import gone
 from server.durability.outbox import Outbox
 from server.durability.pieces import consumed, freed, in_turns, pieces
 from server.durability.registry import Registry
-from server.durability.restored import Kept, Restored, ResumeRequest, decoded, restored_again, restored_from
+from server.durability.restored import Kept, Restored, ResumeRequest, decoded, had, restored_again, restored_from
 from server.durability.sequence import Move, ServedSequence, check_name, digest_of, may_ask_for
 from server.errors import BadInput, OverLimit, Reason, SequenceGone, TidegateError
 from server.stores import store
@@ -146,24 +146,45 @@ class Takeovers:
                 check_name("the sequence id", id_)
                 if not may_ask_for(id_, request.token):
                     raise gone(id_, store.Reason.UNKNOWN)
-        restored = await self._admitted(request)
+        restored, taken = await self._admitted(request), list[Restored]()
         try:
-            claimed = await self._store.ask_soon(
-                lambda s: decoded(s.claim(request.claims(), self._registry.clock(), request.asked), request.answered)
-            )
+            fences = await self._take(request)
+            await self._give_way(request.ids, fences)
+            await self._bring_up(request, fences, restored, taken)
         except TidegateError:
             await freed(restored)
+            await freed(taken)
             raise
-        fences = list[int]()
-        async for part in pieces(len(claimed)):
-            fences += [kept.fence for kept in claimed[part] if isinstance(kept, Kept)]
-        if len(fences) == len(claimed):
-            await self._give_way(request.ids, fences)
-        taken = list[Restored]()
-        async for those in consumed(claimed):
-            taken += [restored_again(kept, before) for kept, before in zip(those, restored[: len(those)], strict=True)]
-            del restored[: len(those)]
         return taken
+
+    async def _take(self, request: ResumeRequest) -> list[int]:
+        """Raises the fences of all in one call of the store. Raises TidegateError: of none, as far as the store knows.
+
+        Not in portions: a fence never falls again, so whoever has the sequences of a portion open would lose them to a
+        resume that is refused because of the next one.
+        """
+        answers = await self._store.ask_soon(lambda s: s.claim(request.claims(), self._registry.clock(), request.asked))
+        fences = list[int]()
+        async for part in pieces(len(answers)):
+            fences += [had(*one) for one in zip(request.ids[part], answers[part], strict=True)]
+        return fences
+
+    async def _bring_up(
+        self, request: ResumeRequest, fences: Sequence[int], restored: list[Restored], taken: list[Restored]
+    ) -> None:
+        """Moves what was admitted to `taken`, brought up to date: it may have been written between reading and claim.
+
+        It is read in portions, between which others have their turn: nobody below these fences writes any more. Whoever
+        claims one of them meanwhile has it, and the others stay.
+        """
+        for first in range(0, len(fences), PORTION):
+            portion = slice(first, first + PORTION)
+            again = await self._store.ask_soon(partial(_looked_for, request, portion))
+            async for part in consumed(again):
+                those = slice(len(taken), len(taken) + len(part))
+                each = zip(part, restored[: len(part)], fences[those], strict=True)
+                taken += [restored_again(*one) for one in each]
+                del restored[: len(part)]
 
     async def _admitted(self, request: ResumeRequest) -> list[Restored]:
         """What each sequence goes on from, before it is claimed."""

@@ -108,7 +108,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A sequence and its kept checkpoints, the newest first. `fence`: its number, since the claim the claimant's."""
+    """A sequence and its kept checkpoints, the newest first. `fence`: its number, which the last claimant has."""
 
     fence: int
     owner: str
@@ -174,10 +174,11 @@ class Store(Protocol):
         has another digest than the sequence.
         """
 
-    def claim(self, claims: Sequence[Claim], now: float, asked: float | None = None) -> list[Claimed | Gone]:
-        """Makes the caller the owner of sequences, which are awake then, all or none: one answer for each, in order.
+    def claim(self, claims: Sequence[Claim], now: float, asked: float | None = None) -> list[int | Gone]:
+        """Makes the caller the owner of sequences, which are awake then, all or none: the fence of each, in order.
 
-        If one of them is gone, none has changed, and the answers for the others are those of `read`.
+        If one of them is gone, none has changed, and the fences of the others are their owners'. What is kept of them
+        is read after that, in portions: of a crowd only this call is long.
         The fence rises above every earlier one: to the milliseconds of `now`, or by one if that is more, so that a
         claim that a store has lost in a crash is not given to a second claimant. FENCED is a claim that came late:
         another was carried out since, or between a second after `asked`, by the same clock as `now`, and now. Where
@@ -185,7 +186,7 @@ class Store(Protocol):
         """
 
     def read(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:
-        """As `claim`, and changes nothing: the fence is the owner's."""
+        """What is kept of sequences, or why there is nothing: one answer for each, in order."""
 
     def hold(self, holds: Sequence[Hold], now: float) -> list[Refused]:
         """Keeps sequences awake, or parks them. Returns those that are not the caller's any more.

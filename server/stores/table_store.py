@@ -25,7 +25,7 @@ class TableStore:
     def write(self, writes: Sequence[Write], now: float) -> list[Refused]:
         return self._change(now, lambda t: t.write(writes))
 
-    def claim(self, claims: Sequence[Claim], now: float, asked: float | None = None) -> list[Claimed | Gone]:
+    def claim(self, claims: Sequence[Claim], now: float, asked: float | None = None) -> list[int | Gone]:
         return self._change(now, lambda t: t.claim(claims, now if asked is None else asked))
 
     def read(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:

@@ -29,11 +29,11 @@ class Transaction:
     def write(self, writes: Sequence[Write]) -> list[Refused]:
         return self._each(writes, self._write)
 
-    def claim(self, claims: Sequence[Claim], asked: float) -> list[Claimed | Gone]:
+    def claim(self, claims: Sequence[Claim], asked: float) -> list[int | Gone]:
         self._load({claim.id for claim in claims})
         refused = [self._unclaimable(claim, asked) for claim in claims]
         if any(refused):
-            return [why or self._read(claim) for claim, why in zip(claims, refused, strict=True)]
+            return [why or self._kept(claim.id).fence for claim, why in zip(claims, refused, strict=True)]
         return [self._take(claim) for claim in claims]
 
     def read(self, claims: Sequence[Claim]) -> list[Claimed | Gone]:
@@ -125,10 +125,11 @@ class Transaction:
         entry = self._of_all(claim.id)
         return fencing.gone(entry, claim.digest) or fencing.outrun(entry, asked, self._now)
 
-    def _take(self, claim: Claim) -> Claimed | Gone:
+    def _take(self, claim: Claim) -> int:
         kept = self._kept(claim.id)
-        self._touch(claim.id, kept, fencing.next_fence(kept.fence, self._now), awake=True)
-        return self._read(claim)
+        fence = fencing.next_fence(kept.fence, self._now)
+        self._touch(claim.id, kept, fence, awake=True)
+        return fence
 
     def _read(self, claim: Claim) -> Claimed | Gone:
         if refused := fencing.gone(self._of_all(claim.id), claim.digest):

@@ -11,6 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from server.durability import takeover
+from server.durability.limits import PORTION
 from tests.server.world import World
 
 if TYPE_CHECKING:
@@ -33,8 +35,15 @@ class Schedules(RuleBasedStateMachine):
     folder: Path
     hosts = "10.0.0.1", "10.0.0.2"
 
-    @initialize(slots=st.sampled_from([12, 6, 8]), of_one=st.sampled_from([0, 6]), count=few, pushes=st.booleans())
-    def begin(self, slots: int, of_one: int, count: int, pushes: bool) -> None:
+    @initialize(
+        slots=st.sampled_from([12, 6, 8]),
+        of_one=st.sampled_from([0, 6]),
+        count=few,
+        pushes=st.booleans(),
+        portion=st.sampled_from([PORTION, 1]),
+    )
+    def begin(self, slots: int, of_one: int, count: int, pushes: bool, portion: int) -> None:
+        takeover.PORTION = portion  # type: ignore[attr-defined] # what a resume reads at a time
         self.world = World(self.folder, max_sequences=slots, of_one=of_one)  # with 6 the last of 8 is kept
         self.world.pushes = pushes
         self.at = 0
@@ -188,6 +197,7 @@ class Schedules(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "world"):
             self.world.end()
+        takeover.PORTION = PORTION  # type: ignore[attr-defined]
 
 
 def test_whatever_happens_every_step_is_answered_once_and_nothing_stays_behind(

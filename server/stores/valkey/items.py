@@ -1,7 +1,6 @@
 """What the script takes for each sequence, and what it answers, as the types of a store."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -57,11 +56,9 @@ def claimed(reason: bytes, fence: bytes, owner: bytes, model: bytes, step: bytes
     return Claimed(int(fence), owner.decode(), model.decode(), data)
 
 
-def under(fence: int, last: int, found: Claimed | Gone) -> Claimed | Gone:
-    """What is read of a sequence after a claim that gave it a fence, whose last in that run was `last`."""
-    if isinstance(found, Gone):
-        return found
-    return replace(found, fence=fence) if found.fence == last else Gone(Reason.FENCED, found.model)
+def taken(*answer: bytes) -> int | Gone:
+    found = claimed(*answer)
+    return found if isinstance(found, Gone) else found.fence
 
 
 def evicted(id_: bytes, owner: bytes, size: bytes, reason: bytes) -> Evicted:

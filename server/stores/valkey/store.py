@@ -89,20 +89,16 @@ class ValkeyStore:
     def write(self, writes: Sequence[Write], now: float) -> list[Refused]:
         return items.refused(writes, self._each("write", now, [items.written(write) for write in writes]))
 
-    def claim(self, claims: Sequence[Claim], now: float, asked: float | None = None) -> list[Claimed | Gone]:
+    def claim(self, claims: Sequence[Claim], now: float, asked: float | None = None) -> list[int | Gone]:
         """See `Store.claim`. It looks first: if it is delayed on its way, it does not undo a later claim.
 
-        One run takes all, however many; what is kept of them is read a batch at a time.
+        One run takes all, however many.
         """
         asked_at = int((now if asked is None else asked) * 1_000)
         fences = chain.from_iterable(self._each("fences", now, [(claim.id,) for claim in claims]))
         asking = [(claim.id, claim.digest, fence, asked_at) for claim, fence in zip(claims, fences, strict=True)]
         (taken,) = self._change([self._command("claim", now, self._time.proposed(now), asking)])
-        last = {claim.id: int(fence) for claim, (_, fence, *_) in zip(claims, taken, strict=True) if fence}
-        return [
-            items.claimed(*of_claim) if of_claim[0] else items.under(int(of_claim[1]), last[claim.id], found)
-            for claim, of_claim, found in zip(claims, taken, self.read(claims, now), strict=True)
-        ]
+        return [items.taken(*answer) for answer in taken]
 
     def read(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:
         answers = self._each("read", now, [(claim.id, claim.digest) for claim in claims])

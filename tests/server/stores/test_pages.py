@@ -98,9 +98,10 @@ def test_records_go_from_one_store_into_another_and_back_without_loss(
         replace(record, since=0, seconds=0) for record in parked
     ]
     assert replace(other.usage(), taken=0) == replace(one.usage(), taken=0, parked=21)
-    (claimed,) = other.claim([Claim("s03", TOKEN)], NOW + 1)
+    (fence,) = other.claim([Claim("s03", TOKEN)], NOW + 1)
+    (claimed,) = other.read([Claim("s03", TOKEN)], NOW + 1)
     assert isinstance(claimed, Claimed)
-    assert claimed.fence > 1
+    assert claimed.fence == fence == int((NOW + 1) * 1_000)
     assert claimed.checkpoints == (data(7, "s3"), data(3, "s3"))
     assert other.read([Claim("u", TOKEN)], NOW) == [Gone(Reason.ENDED, "recall", 9)]
     assert one.put(pages(other, 100), NOW)[:3] == [Outcome.PUT] * 3

@@ -289,9 +289,10 @@ def test_a_file_that_a_release_before_wrote_is_read_and_its_sequences_go_on(path
     assert steps == [[192, 128], [64], [7]]
     assert found[3:] == [Gone(Reason.ENDED, "recall", 5), Gone(Reason.EVICTED, "recall", 5)]
     assert (store.usage().sequences, store.usage().parked, store.usage().tombstones) == (3, 2, 2)
-    (taken,) = store.claim([Claim("awake", TOKEN)], NOW + 201)
-    assert isinstance(taken, Claimed)
     fence = int((NOW + 201) * 1_000)
+    assert store.claim([Claim("awake", TOKEN)], NOW + 201) == [fence]
+    (taken,) = store.read([Claim("awake", TOKEN)], NOW + 201)
+    assert isinstance(taken, Claimed)
     assert (taken.fence, taken.owner) == (fence, "ann")
     assert store.write([Write("awake", fence, 200, saved(200))], NOW + 202) == []
     assert store.expire(NOW + 86_400 * 400).expired == ()
