@@ -100,8 +100,8 @@ class Watermarks:
         for steps in (self.acked, self.told, self.before, self.earlier):
             steps[slot] = min(steps[slot], step)
 
-    def behind(self, done: np.ndarray, most: int, least: int = 1) -> np.ndarray:
-        """The slots whose newest checkpoint is not of their last step, at most `most`; those seen longest ago first.
+    def behind(self, done: np.ndarray, least: int = 1) -> np.ndarray:
+        """The slots whose newest checkpoint is not of their last step.
 
         With `least` above 1 those that have so many steps since, or no checkpoint.
         """
@@ -109,9 +109,23 @@ class Watermarks:
         held = np.flatnonzero(self.held)
         written = self.written[held]
         slots: np.ndarray = held[(written == NONE) | (np.abs(done[held] - written) >= least)]
-        if len(slots) > most:
-            return _sorted(slots, self.seen)[:most]
         return slots
+
+    def first(self, slots: np.ndarray, accounts: np.ndarray, most: int, since: float) -> np.ndarray:
+        """`most` of these slots, one of each account in turn: of an account, and of a turn, those seen longest ago.
+
+        What was seen after `since` and has a checkpoint comes after all others: who has few needs none more often.
+        Numbers are sorted, several times as fast as places by them in a stable order.
+        """
+        count = len(slots)
+        oldest_first = slots[np.argsort(self.seen[slots])]
+        account, age = np.divmod(np.sort(accounts[oldest_first] * count + np.arange(count)), count)
+        begin = np.flatnonzero(np.diff(account, prepend=-1))  # where each account begins
+        turn = np.arange(count) - np.repeat(begin, np.diff(begin, append=count))
+        ordered = oldest_first[age]
+        turn[(self.seen[ordered] > since) & (self.written[ordered] != NONE)] += count
+        taken: np.ndarray = ordered[np.argpartition(turn * count + age, most)[:most]]
+        return taken
 
     def lag(self, done: np.ndarray) -> int:
         """The most steps that a sequence is ahead of its newest checkpoint."""

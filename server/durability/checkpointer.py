@@ -38,6 +38,7 @@ class Checkpointer:
     _registry: Registry
     _outbox: Outbox
     _most_steps: int  # steps that a sequence may be ahead of its checkpoint before a write is hurried
+    _seconds: float  # after which it is due again, if it has moved
     _hurried: asyncio.Event = field(init=False, default_factory=asyncio.Event)
     _complete: float = field(init=False)  # when everything was written last
     cut: bool = field(init=False, default=False)  # whether there was more than one write takes
@@ -54,12 +55,12 @@ class Checkpointer:
         """Ends `rest`: there is something to write."""
         self._hurried.set()
 
-    async def rest(self, seconds: float) -> bool:
-        """Waits until so long after everything was written, or until hurried; whether everything is to be written now.
+    async def rest(self) -> bool:
+        """Waits until what was written last is due, or until hurried; whether everything is to be written now.
 
         Does not wait if it was hurried while the last write went on.
         """
-        due = self._complete + seconds
+        due = self._complete + self._seconds
         with suppress(TimeoutError):
             await asyncio.wait_for(self._hurried.wait(), due - self._registry.monotonic())
         self._hurried.clear()
@@ -188,14 +189,14 @@ class Checkpointer:
         return await snapshot
 
     def _copy(self, model: ServedModel, least: int) -> Snapshot | None:
-        sequences, watermarks = self._registry.at(model), model.watermarks
-        slots = watermarks.behind(model.slots.done, _MOST, least)
-        now = self._registry.monotonic()
-        watermarks.look(model.slots.done, now)
-        watermarks.seen[slots] = now
-        if len(slots) == _MOST:
+        sequences, watermarks, now = self._registry.at(model), model.watermarks, self._registry.monotonic()
+        slots = watermarks.behind(model.slots.done, least)
+        if len(slots) > _MOST:
+            slots = watermarks.first(slots, model.slots.taken_by, _MOST, now - self._seconds)
             self.cut = True
             self.hurry()
+        watermarks.look(model.slots.done, now)
+        watermarks.seen[slots] = now
         if not len(slots):
             return None
         return replace(taken([sequences[slot] for slot in slots.tolist()]), moment=now)
@@ -260,8 +261,8 @@ class Checkpointer:
     async def _write_anew(self, snapshots: Iterable[Snapshot], refused: Mapping[str, store.Refused]) -> None:
         """The store has lost its data: writes everything that is here once more."""
         for snapshot in snapshots:
-            lost = [at for at, t in enumerate(snapshot.sequences) if self._has_left(t) and t.id in refused]
-            left = [at for at in lost if refused[snapshot.sequences[at].id].reason is store.Reason.UNKNOWN]
+            gone = [at for at, t in enumerate(snapshot.sequences) if t.id in refused and not self._registry.get(t.id)]
+            left = [at for at in gone if refused[snapshot.sequences[at].id].reason is store.Reason.UNKNOWN]
             if left:
                 self._outbox.add([replace(snapshot.of(left), awake=False)])
         await self._forget_all()
@@ -287,9 +288,6 @@ class Checkpointer:
                 self._registry.lose_asleep(sequence, found.reason)
             else:
                 sequence.stored = True
-
-    def _has_left(self, sequence: ServedSequence) -> bool:
-        return self._registry.get(sequence.id) is None
 
     async def _tell(self, model: ServedModel) -> None:
         slots, sequences = model.watermarks.tell(), self._registry.at(model)

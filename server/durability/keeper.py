@@ -79,14 +79,14 @@ class Keeper:
     ) -> None:
         self.monotonic = monotonic
         self._store = store = store_thread
-        self._rest = settings.checkpoint_ms / 1e3
         self._patience = settings.store_seconds
         self._most_bytes = int(settings.max_store_mib * 2**20)
         # books
         self._registry = registry = Registry(clock, monotonic, limits_of, lives)
         self._outbox = outbox = Outbox()
         # parts
-        self._checkpointer = writer = Checkpointer(store, registry, outbox, settings.checkpoint_steps)
+        steps, seconds = settings.checkpoint_steps, settings.checkpoint_ms / 1e3
+        self._checkpointer = writer = Checkpointer(store, registry, outbox, steps, seconds)
         self._leases = Leases(store, registry)
         self._limits = limits = Limits(store, registry, settings, limits_of)
         self.parking = Parking(store, registry, settings.idle_seconds)
@@ -185,7 +185,7 @@ class Keeper:
             if wait:
                 await asyncio.sleep(wait)
             else:
-                everything = await self._checkpointer.rest(self._rest)
+                everything = await self._checkpointer.rest()
             try:
                 if self.monotonic() - looked >= _GLANCE:
                     await self._checkpointer.look_for_losses()

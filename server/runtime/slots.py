@@ -25,7 +25,7 @@ class SlotTable:
         self._free: list[int] = []
         self._used = 0  # rows below this one have been handed out at least once
         self._places = Places(capacity, of_one or capacity, bounded=False)
-        self._taken_by = np.zeros(capacity, np.int64)  # the number of the account that has each slot; 0: none
+        self.taken_by = np.zeros(capacity, np.int64)  # the number of the account that has each slot; 0: none
         self._accounts: dict[int, str] = {}  # by number
         self._numbers: dict[str, int] = {}  # by account
         self._new = numbers(1)
@@ -44,7 +44,7 @@ class SlotTable:
 
     def of(self, account: str) -> np.ndarray:
         """The slots of an account."""
-        return np.flatnonzero(self._taken_by == self._numbers.get(account, -1))
+        return np.flatnonzero(self.taken_by == self._numbers.get(account, -1))
 
     def reserve(self, count: int, account: str = "") -> np.ndarray:
         """Takes `count` slots for an account, whose rows have still to be written. Returns their numbers.
@@ -61,7 +61,7 @@ class SlotTable:
         self._used = max(self._used, fresh.stop)
         slots = np.concatenate([np.array(reused, np.intp), np.arange(fresh.start, fresh.stop, dtype=np.intp)])
         if count:
-            self._taken_by[slots] = self._number(account)
+            self.taken_by[slots] = self._number(account)
         return slots
 
     def _why(self, count: int) -> str:
@@ -84,12 +84,12 @@ class SlotTable:
         """Frees slots, whoever has them."""
         self._free.extend(slots)
         those = np.array(slots, np.intp)
-        for number, count in Counter(self._taken_by[those].tolist()).items():
+        for number, count in Counter(self.taken_by[those].tolist()).items():
             account = self._accounts[number]
             self._places.give_back(account, count)
             if account not in self._places.of:
                 del self._accounts[number], self._numbers[account]
-        self._taken_by[those] = 0
+        self.taken_by[those] = 0
 
     def row(self, slot: int) -> np.ndarray:
         """One row as a view, [1, W]."""

@@ -37,7 +37,7 @@ def flow(world: World) -> None:
 
 def rests(world: World) -> bool:
     """Whether the scribe would wait for its time."""
-    resting = world.loop.create_task(world.servers[0].keeper._checkpointer.rest(1e6))
+    resting = world.loop.create_task(world.servers[0].keeper._checkpointer.rest())
     world.quiet()
     return not resting.done() and resting.cancel()
 
@@ -73,7 +73,7 @@ def test_one_who_is_fast_does_not_have_the_slow_written_at_its_own_pace(world: W
     world.give(0, fast, ROWS[:8])
     world.give(0, slow, ROWS[:1])
     flow(world)
-    everything = world.run(keeper._checkpointer.rest(0.25))
+    everything = world.run(keeper._checkpointer.rest())
     writing = world.loop.create_task(keeper._checkpointer.checkpoint(everything))
     world.quiet()
     world.work(0)
@@ -82,7 +82,7 @@ def test_one_who_is_fast_does_not_have_the_slow_written_at_its_own_pace(world: W
     assert (fast.told, slow.told) == (8, 0)
     assert rests(world)
     world.now += 0.2
-    assert world.run(keeper._checkpointer.rest(0.25)) is True  # the slow one's time has come
+    assert world.run(keeper._checkpointer.rest()) is True  # the slow one's time has come
     world.write(0)
     flow(world)
     assert (fast.told, slow.told) == (8, 1)
@@ -98,13 +98,39 @@ def test_what_one_write_has_no_room_for_is_written_next_without_rest(
     for one in some:
         world.give(0, one, ROWS[:1])
     flow(world)
-    assert world.run(keeper._checkpointer.rest(0.25)) is True
+    assert world.run(keeper._checkpointer.rest()) is True
     world.write(0)
-    assert world.run(keeper._checkpointer.rest(0.25)) is True
+    assert world.run(keeper._checkpointer.rest()) is True
     world.write(0)
     flow(world)
     assert [one.told for one in some] == [1, 1, 1]
     assert rests(world)
+
+
+def test_checkpoints_of_an_account_are_no_older_because_another_has_more_than_one_write_takes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpointer, "_MOST", 3)
+    many = opened(world, 8)
+    world.connect(1, 0, "10.0.0.2")
+    (one,) = world.open(1)
+    world.settle()
+    for at in range(12):
+        world.now += 1.0
+        for each in many:
+            world.give(0, each, ROWS[at : at + 1])
+        world.give(1, one, ROWS[at : at + 1])
+        for who in range(2):
+            world.send(who)
+        world.quiet()
+        world.write(0)
+        for who in range(2):
+            world.hear(who)
+        (model,) = world.servers[0].keeper._registry.models()
+        sequence = world.servers[0].keeper._registry.get(one.id)
+        assert sequence is not None
+        assert model.watermarks.written[sequence.slot] == at + 1
+    assert min(each.told for each in many) >= 6, "of its own account each has its turn"
 
 
 def test_the_lag_in_seconds_is_of_who_has_waited_longest_however_many_are_written_in_turns(

@@ -131,7 +131,7 @@ async def test_a_large_store_is_read_in_pages_of_a_bounded_size_between_which_th
     kept.put([replace(RECORDS[0], id=f"s{n}") for n in range(3_000)], 1_000.0)
     registry, outbox, thread = Registry(time.time, time.monotonic), Outbox(), StoreThread(lambda: kept, 60.0)
     await thread.start()
-    upkeep = Upkeep(thread, registry, outbox, Checkpointer(thread, registry, outbox, 256))
+    upkeep = Upkeep(thread, registry, outbox, Checkpointer(thread, registry, outbox, 256, 0.25))
     turns, pages, named = 0, list[int](), frozenset(f"s{n}" for n in range(3_000))
 
     async def others() -> None:
