@@ -148,43 +148,54 @@ class Takeovers:
                     raise gone(id_, store.Reason.UNKNOWN)
         restored, taken = await self._admitted(request), list[Restored]()
         try:
-            fences = await self._take(request)
+            fences, first = await self._take(request)
             await self._give_way(request.ids, fences)
-            await self._bring_up(request, fences, restored, taken)
+            await self._bring_up(request, fences, first, restored, taken)
         except TidegateError:
             await freed(restored)
             await freed(taken)
             raise
         return taken
 
-    async def _take(self, request: ResumeRequest) -> list[int]:
-        """Raises the fences of all in one call of the store. Raises TidegateError: of none, as far as the store knows.
+    async def _take(self, request: ResumeRequest) -> tuple[list[int], list[Kept | store.Gone]]:
+        """Raises the fences of all in one call of the store; what the first portion is then. Raises TidegateError.
 
         Not in portions: a fence never falls again, so whoever has the sequences of a portion open would lose them to a
         resume that is refused because of the next one.
         """
-        answers = await self._store.ask_soon(lambda s: s.claim(request.claims(), self._registry.clock(), request.asked))
+
+        def taken(kept: store.Store) -> tuple[list[int | store.Gone], list[Kept | store.Gone]]:
+            answers = kept.claim(request.claims(), self._registry.clock(), request.asked)
+            return answers, _looked_for(request, slice(PORTION), kept)
+
+        answers, first = await self._store.ask_soon(taken)
         fences = list[int]()
         async for part in pieces(len(answers)):
             fences += [had(*one) for one in zip(request.ids[part], answers[part], strict=True)]
-        return fences
+        return fences, first
 
     async def _bring_up(
-        self, request: ResumeRequest, fences: Sequence[int], restored: list[Restored], taken: list[Restored]
+        self,
+        request: ResumeRequest,
+        fences: Sequence[int],
+        again: list[Kept | store.Gone],
+        restored: list[Restored],
+        taken: list[Restored],
     ) -> None:
         """Moves what was admitted to `taken`, brought up to date: it may have been written between reading and claim.
 
-        It is read in portions, between which others have their turn: nobody below these fences writes any more. Whoever
-        claims one of them meanwhile has it, and the others stay.
+        It is read `again` in portions, between which others have their turn: nobody below these fences writes any more.
+        Whoever claims one of them meanwhile has it, and the others stay.
         """
-        for first in range(0, len(fences), PORTION):
-            portion = slice(first, first + PORTION)
-            again = await self._store.ask_soon(partial(_looked_for, request, portion))
+        while again:
             async for part in consumed(again):
                 those = slice(len(taken), len(taken) + len(part))
                 each = zip(part, restored[: len(part)], fences[those], strict=True)
                 taken += [restored_again(*one) for one in each]
                 del restored[: len(part)]
+            if restored:
+                portion = slice(len(taken), len(taken) + PORTION)
+                again = await self._store.ask_soon(partial(_looked_for, request, portion))
 
     async def _admitted(self, request: ResumeRequest) -> list[Restored]:
         """What each sequence goes on from, before it is claimed."""

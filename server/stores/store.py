@@ -178,7 +178,7 @@ class Store(Protocol):
         """Makes the caller the owner of sequences, which are awake then, all or none: the fence of each, in order.
 
         If one of them is gone, none has changed, and the fences of the others are their owners'. What is kept of them
-        is read after that, in portions: of a crowd only this call is long.
+        is read after that, in portions: of a crowd only this takes long.
         The fence rises above every earlier one: to the milliseconds of `now`, or by one if that is more, so that a
         claim that a store has lost in a crash is not given to a second claimant. FENCED is a claim that came late:
         another was carried out since, or between a second after `asked`, by the same clock as `now`, and now. Where

@@ -1,5 +1,5 @@
 # ruff: noqa: ANN401 - stands in for a store
-"""A Resume of many: its claim is one call of the store and short, what is kept of them is read in portions."""
+"""A Resume of many: all are claimed in one call of the store, and what is kept of them is read in portions."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     return calls
 
 
-def begin(crowd: Crowd, calls: list[tuple[str, int]], portions: int = 2) -> None:
-    """Stream 1 resumes all; they are claimed, and so many portions are read of what is kept of them."""
+def begin(crowd: Crowd, calls: list[tuple[str, int]]) -> None:
+    """Stream 1 resumes all; they are claimed, and two portions are read of what is kept of them."""
     crowd.say(1, **crowd.resume())
     crowd.world.quiet()
     while ("claim", COUNT) not in calls:
         crowd.world.work(1, 1)
-    crowd.world.work(1, portions)
-    assert calls[-portions:] == [("read", PORTION)] * portions
+    crowd.world.work(1, 1)
+    assert calls[-3:] == [("claim", COUNT), *[("read", PORTION)] * 2]
     assert not crowd.hear(1)
 
 
