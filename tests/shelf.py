@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from server.errors import UnknownModel
 from server.repository.entry import Entry
 from server.repository.folder import Found
 from server.runtime.served_model import ServedModel
+from stepgraph.errors import StepFailed
 from stepgraph.model import LoadedModel
+from stepgraph.running.engine import Engine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import numpy as np
+    import pytest
+    from numpy.typing import NDArray
 
     from server.settings import Settings
 
@@ -51,3 +57,15 @@ class Shelf:
             assert not model.in_use, f"{model.slots.in_use} slots are taken, {model.asleep} sleep"
             assert not model.slots._numbers, "an account counts for a slot that nobody has"
             assert not model.watermarks.held.any()
+
+
+def fail_at(row: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine computes no step whose input is this row."""
+    run_once = Engine.run_once
+
+    def failing(engine: Engine, inputs: Any, state: Any, trace: bool) -> Any:  # noqa: ANN401 - as the engine has them
+        if (next(iter(inputs.values())) == row).all(-1).any():
+            raise StepFailed("it cannot be computed")
+        return run_once(engine, inputs, state, trace)
+
+    monkeypatch.setattr(Engine, "run_once", failing)

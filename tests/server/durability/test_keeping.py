@@ -54,6 +54,21 @@ def flow(world: World, who: int = 0) -> None:
     world.quiet()
 
 
+def talk(world: World, times: int = 1) -> None:
+    """What was said is taken and carried out, and the answers are heard."""
+    for _ in range(times):
+        flow(world)
+        world.work(0)
+        world.hear(0)
+
+
+def leave(world: World) -> None:
+    """The stream is cut, and all that is to be written by then is."""
+    world.cut(0)
+    world.quiet()
+    world.write(0)
+
+
 def test_a_move_whose_answers_are_lost_keeps_the_checkpoints_that_its_client_counts_on(world: World) -> None:
     (one,) = opened(world)
     world.give(0, one, ROWS[:4])
@@ -81,9 +96,7 @@ def test_a_rewind_whose_answers_are_lost_keeps_the_checkpoints_that_its_client_c
     world.clients[0].rewind(one, 12)
     flow(world)
     world.work(0)
-    world.cut(0)
-    world.quiet()
-    world.write(0)
+    leave(world)
     world.kill(0)
     world.settle()
     assert one.answered == one.end
@@ -221,9 +234,7 @@ def test_a_resume_that_a_slow_server_carries_out_late_takes_the_sequence_from_no
     (one,) = opened(world)
     world.give(0, one, ROWS[:3])
     world.settle()
-    world.cut(0)
-    world.quiet()
-    world.write(0)
+    leave(world)
     world.connect(0, 0)
     flow(world)  # the resume waits for a store that hangs
     world.cut(0, noticed=False)
@@ -243,9 +254,7 @@ def test_a_resume_that_a_slow_server_carries_out_late_takes_the_sequence_from_no
 
 def test_a_resume_that_is_carried_out_seconds_after_a_later_one_is_refused(world: World) -> None:
     (one,) = opened(world)
-    world.cut(0)
-    world.quiet()
-    world.write(0)
+    leave(world)
     world.connect(0, 0)
     flow(world)  # the resume waits for a store that hangs
     world.cut(0, noticed=False)
@@ -290,9 +299,7 @@ def test_a_store_that_has_lost_everything_is_filled_again_by_those_who_run_and_b
     world.give(0, one, ROWS[3:6])
     flow(world)
     world.hear(0)
-    world.cut(0)
-    world.quiet()
-    world.write(0)
+    leave(world)
     world.write(0)
     world.kill(0)
     world.settle()
@@ -409,26 +416,19 @@ def test_beyond_the_most_parked_the_longest_parked_give_way_and_say_so_to_who_co
 ) -> None:
     world = limited(tmp_path_factory, max_parked=2)
     old = opened(world, 2)
-    world.cut(0)
-    world.quiet()
-    world.write(0)
+    leave(world)
     for one in old:
         one.gone = "STOLEN"  # for as long as the others settle
     world.now += 1.0
     world.connect(0, 0)
     young = opened(world, 2)
-    world.cut(0)
-    world.quiet()
-    world.write(0)
+    leave(world)
     world.maintain(0)
     assert world.servers[0].keeper.sample().lost["SEQUENCE_EVICTED"] == 2
     for one in old:
         one.gone = ""
     world.connect(0, 0)
-    for _ in range(3):
-        flow(world)
-        world.work(0)
-        world.hear(0)
+    talk(world, 3)
     assert [one.gone for one in old] == ["SEQUENCE_EVICTED"] * 2
     assert all(one.ready for one in young)
     world.close()
@@ -464,9 +464,7 @@ def come_and_go(world: World, owner: str, count: int) -> list[tuple[str, str]]:
     (told,) = [pb.StreamResponse.FromString(message).opened for message in line.down]
     line.say(pb.StreamRequest(close=pb.Close(count=count, park=True)))
     world.quiet()
-    world.cut(0)
-    world.quiet()
-    world.write(0)
+    leave(world)
     return [(id_, told.resume_token) for id_ in told.sequence_ids]
 
 
@@ -563,9 +561,7 @@ def test_a_full_store_takes_no_new_sequences_until_there_is_room(tmp_path_factor
     assert world.open(0) != []
     assert refusals(world) == ["STORE_FULL"]
     world.clients[0].lost()
-    world.cut(0)
-    world.quiet()
-    world.write(0)
+    leave(world)
     world.maintain(0)  # they are parked now: one of them gives way
     assert sum(reason == "SEQUENCE_EVICTED" for reason in world.servers[0].keeper.sample().lost) == 1
     world.maintain(0)
@@ -576,16 +572,12 @@ def test_a_full_store_takes_no_new_sequences_until_there_is_room(tmp_path_factor
 
 def test_after_the_retention_time_a_sequence_has_expired_and_says_so(world: World) -> None:
     (one,) = opened(world)
-    world.cut(0)
-    world.quiet()
-    world.write(0)
+    leave(world)
     world.now += 8 * 86_400
     world.maintain(0)
     assert world.store.usage().sequences == 0
     world.connect(0, 0)
-    flow(world)
-    world.work(0)
-    world.hear(0)
+    talk(world)
     assert one.gone == "SEQUENCE_EXPIRED"
     del world.truth[one]
 
@@ -975,9 +967,7 @@ def test_those_that_are_abandoned_before_any_took_a_step_leave_nothing_in_the_st
     flow(world)
     world.hear(0)
     world.write(0)
-    world.cut(0)
-    world.quiet()
-    world.write(0)
+    leave(world)
     assert world.store.usage().sequences == 0
     world.connect(0, 0)
     world.settle()
@@ -995,9 +985,7 @@ def test_of_those_that_were_opened_together_all_are_kept_once_one_has_taken_a_st
     assert world.store.usage().sequences == 3
     world.give(0, other[0], ROWS[:1])
     flow(world)
-    world.cut(0)
-    world.quiet()
-    world.write(0)
+    leave(world)
     assert world.store.usage().sequences == 5
     world.connect(0, 1)
     world.settle()
@@ -1139,8 +1127,6 @@ def test_what_was_parked_without_a_token_is_resumed_with_one_before_it_is_writte
     monkeypatch.setattr(worlds, "Caller", partial(Caller, token="t"))
     world.connect(0, 0)
     world.clients[0].begin()
-    flow(world)
-    world.work(0)
-    world.hear(0)
+    talk(world)
     assert (one.gone, one.ready) == ("", True)
     world.close()

@@ -23,14 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stepgraph.model import LoadedModel
-    from tests.zoo import Zoo
-
-
-@pytest.fixture(scope="module")
-def loaded(zoo: Zoo) -> LoadedModel:
-    from stepgraph.loading import load
-
-    return load(zoo.models / "tiny" / "1" / "model.onnx", 1, 1e-3)
 
 
 class Words:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,77 +13,17 @@ from server.edge.admission import Admission
 from server.edge.refusals import Refusals
 from server.errors import ModelUnavailable, UnknownModel
 from server.operations import sample
-from server.repository.repository import Repository
 from server.runtime.counters import Histogram
 from server.settings import Settings
-from stepgraph.errors import ModelRefused
+from tests.server.repository.conftest import put
 from tidegate.v1 import error_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
     from pathlib import Path
 
     from stepgraph.isolation.intake import Effort
     from stepgraph.model import LoadedModel
-    from tests.zoo import Zoo
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(models=tmp_path)
-
-
-@pytest.fixture(scope="module")
-def loaded(zoo: Zoo) -> LoadedModel:
-    from stepgraph.loading import load
-
-    return load(zoo.models / "tiny" / "1" / "model.onnx", 1, 1e-3)
-
-
-class Repositories:
-    """Makes repositories over one folder and stops them."""
-
-    def __init__(self, loaded: LoadedModel) -> None:
-        self.loaded = loaded
-        self.made: list[Repository] = []
-        self.loads: list[str] = []
-
-    def make(self, settings: Settings) -> Repository:
-        self.made.append(Repository(settings, self))
-        return self.made[-1]
-
-    def load(self, path: Path, _effort: Effort) -> LoadedModel | None:
-        self.loads.append("/".join(path.parts[-3:-1]))
-        if path.read_text(encoding="utf-8") == "bad":
-            raise ModelRefused("bad is no model")
-        return self.loaded
-
-    def of_content(self, sha256: str) -> LoadedModel:
-        raise ModelRefused(f"{sha256} is not in the cache")
-
-    def holds(self, _sha256: str) -> bool:
-        return False
-
-    def need(self, contents: Collection[str]) -> None:
-        self.needed = frozenset(contents)
-
-    def close(self) -> None:
-        pass
-
-
-@pytest.fixture
-async def repositories(loaded: LoadedModel) -> Any:  # noqa: ANN401 - an iterator of Repositories
-    repositories = Repositories(loaded)
-    yield repositories
-    for each in repositories.made:
-        each.stop()
-
-
-def put(settings: Settings, name: str, version: str, text: str = "good") -> Path:
-    path = settings.models / name / version / "model.onnx"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return path
+    from tests.server.repository.conftest import Repositories
 
 
 async def test_the_newest_versions_that_load_are_served(settings: Settings, repositories: Repositories) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,34 +12,12 @@ import pytest
 from server.errors import BadInput, ModelUnavailable, Reason, UnknownModel, WrongState
 from server.repository import changes
 from server.settings import Settings
-from tests.server.repository.test_repository import Repositories, put
+from tests.server.repository.conftest import put
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from server.repository.repository import Repository
     from stepgraph.model import LoadedModel
-    from tests.zoo import Zoo
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(models=tmp_path)
-
-
-@pytest.fixture(scope="module")
-def loaded(zoo: Zoo) -> LoadedModel:
-    from stepgraph.loading import load
-
-    return load(zoo.models / "tiny" / "1" / "model.onnx", 1, 1e-3)
-
-
-@pytest.fixture
-async def repositories(loaded: LoadedModel) -> Any:  # noqa: ANN401 - an iterator of Repositories
-    repositories = Repositories(loaded)
-    yield repositories
-    for each in repositories.made:
-        each.stop()
+    from tests.server.repository.conftest import Repositories
 
 
 @pytest.fixture

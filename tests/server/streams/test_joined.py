@@ -18,10 +18,8 @@ from server.streams.events import Answered, Failed, SeveralAnswered, StateRead
 from server.streams.joined import Member, checked, join
 from server.streams.stream import Stream
 from server.streams.trace import Manner, Selection
-from stepgraph.errors import StepFailed
-from stepgraph.running.engine import Engine
 from tests.server.world import versions
-from tests.shelf import MODEL, Shelf
+from tests.shelf import MODEL, Shelf, fail_at
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -193,14 +191,7 @@ async def test_a_step_that_fails_is_refused_on_its_stream_and_the_others_are_ans
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clients = Clients(shelf)
-    run_once = Engine.run_once
-
-    def failing(engine: Engine, inputs: Any, state: Any, trace: bool) -> Any:  # noqa: ANN401 - as the engine has them
-        if (next(iter(inputs.values())) == ROWS[0, 5]).all(-1).any():
-            raise StepFailed("it cannot be computed")
-        return run_once(engine, inputs, state, trace)
-
-    monkeypatch.setattr(Engine, "run_once", failing)
+    fail_at(ROWS[0, 5], monkeypatch)
     assert clients.take(0)
     clients.all[5].stream.steps(0, 1, [("", ROWS[1, 5])])  # behind it
     await clients.hear(MANY + 1)

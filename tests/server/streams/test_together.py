@@ -17,10 +17,8 @@ from server.streams.allowance import Allowance
 from server.streams.events import Answered, Failed, SeveralAnswered, StateRead
 from server.streams.stream import Stream
 from server.streams.trace import Manner, Selection
-from stepgraph.errors import StepFailed
-from stepgraph.running.engine import Engine
 from tests.server.world import versions
-from tests.shelf import MODEL, Shelf
+from tests.shelf import MODEL, Shelf, fail_at
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -172,14 +170,7 @@ async def test_a_step_that_fails_is_refused_as_a_step_and_the_others_are_answere
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = Client(shelf)
-    run_once = Engine.run_once
-
-    def failing(engine: Engine, inputs: Any, state: Any, trace: bool) -> Any:  # noqa: ANN401 - as the engine has them
-        if (next(iter(inputs.values())) == ROWS[0, 5]).all(-1).any():
-            raise StepFailed("it cannot be computed")
-        return run_once(engine, inputs, state, trace)
-
-    monkeypatch.setattr(Engine, "run_once", failing)
+    fail_at(ROWS[0, 5], monkeypatch)
     assert client.take(0)
     failed, answered = await client.hears(2)
     assert isinstance(failed, Failed)

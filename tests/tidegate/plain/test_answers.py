@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from server.edge.native.responses import Writer
 from server.streams.events import Answered, Form
+from tests.server.edge.native.test_plain_steps import LONG, NUMBERS, damaged
 from tidegate import wire
 from tidegate.answers import TraceLayout
 from tidegate.plain.answers import PlainAnswer, Reader, SomeAnswers
@@ -16,8 +17,6 @@ from tidegate.protocol.assembly import read_chunk, read_step, rows_of
 from tidegate.protocol.in_flight import StepsPromise
 from tidegate.v1 import sequence_pb2 as pb
 
-NUMBERS = st.one_of(st.integers(0, 300), st.sampled_from([2**14 - 1, 2**14, 2**21, 2**28 - 1, 2**28, 2**32 - 1]))
-LONG = st.one_of(NUMBERS, st.sampled_from([2**32, 2**52, 2**56 - 1, 2**56, 2**63, 2**64 - 1]))
 SHAPES = [((3,),), ((1,),), ((),), ((2, 2), (5,))]
 Shapes = Sequence[Sequence[int]]
 
@@ -90,23 +89,11 @@ def test_a_bundle_is_read_as_protobuf_reads_it(those: list[tuple[int, int, int, 
 
 @given(st.data())
 def test_a_damaged_message_is_never_read_otherwise_than_protobuf_does(data: st.DataObject) -> None:
-    whole = bytearray(message(*[event(at, 200 + at, at, traced=3) for at in range(data.draw(st.integers(1, 3)))]))
-    for _ in range(data.draw(st.integers(1, 3))):
-        at = data.draw(st.integers(0, len(whole) - 1))
-        match data.draw(st.sampled_from(["change", "cut", "add", "twice"])):
-            case "change":
-                whole[at] = data.draw(st.integers(0, 255))
-            case "cut":
-                del whole[at : at + data.draw(st.integers(1, 4))]
-            case "add":
-                whole[at:at] = data.draw(st.binary(min_size=1, max_size=4))
-            case "twice":
-                whole += whole[at:]
-        if not whole:
-            return
-    plain = knowing(message(event(0, 0, traced=3)))._plain(bytes(whole))
+    sound = message(*[event(at, 200 + at, at, traced=3) for at in range(data.draw(st.integers(1, 3)))])
+    whole = damaged(sound, data)
+    plain = knowing(message(event(0, 0, traced=3)))._plain(whole)
     if plain:
-        assert_same(plain, bytes(whole))
+        assert_same(plain, whole)
 
 
 def _by_values(answers: pb.Answers) -> None:
