@@ -27,6 +27,7 @@ from server.caller import Right
 from server.meter import Limits
 from tests.raw_stream import NO_TRACE, RawStream, bits, open_, reason, steps
 from tests.running_server import RunningServer
+from tests.zoo import repository
 from tidegate import wire
 from tidegate.v1 import sequence_pb2 as pb
 from tidegate.v1 import tidegate_pb2, tidegate_pb2_grpc
@@ -68,10 +69,11 @@ def metrics() -> int:
 
 @pytest.fixture(scope="module")
 def guarded(zoo: Zoo, metrics: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A server over the zoo that knows the tokens, and says all that it can say in its log."""
-    file = file_of(tmp_path_factory.mktemp("tokens") / "tokens.json", *NAMES)
+    """A server that knows the tokens, and says all that it can say in its log."""
+    folder = tmp_path_factory.mktemp("tokens")
+    models, file = repository(zoo, folder, "lstm", "gru", "gru-1-batch-every"), file_of(folder / "tokens.json", *NAMES)
     given = "--tokens", str(file.path), "--log-level", "debug", "--metrics-port", str(metrics)
-    with RunningServer(zoo.models, *given, environment={"GRPC_VERBOSITY": "debug"}) as running:
+    with RunningServer(models, *given, environment={"GRPC_VERBOSITY": "debug"}) as running:
         yield running.ready()
 
 

@@ -24,8 +24,7 @@ from tidegate.v1 import sequence_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tests.models.zoo import Zoo
+    from pathlib import Path
 
     from tests.running_server import RunningServer
 
@@ -107,10 +106,10 @@ def triton_client(address: str) -> None:
 
 @pytest.mark.parametrize("use", [native, left_open, misused, cut, triton_client])
 def test_whatever_a_client_does_leaves_nothing_that_only_the_collector_of_cycles_would_free(
-    use: Callable[[str], None], zoo: Zoo, start: Callable[..., RunningServer]
+    use: Callable[[str], None], lstm_only: Path, start: Callable[..., RunningServer]
 ) -> None:
     more = ("--observer", f"{__name__}:{Garbage.__name__}", "--transport", "http2", "--idle-seconds", "0.2")
-    server = start(zoo.models, *more).ready()
+    server = start(lstm_only, *more).ready()
     for _ in range(2):
         use(server.address)
     server.process.send_signal(signal.SIGUSR2)

@@ -74,7 +74,7 @@ async def test_answers_are_the_same_over_both_and_a_lost_stream_is_made_anew(
     monkeypatch.setattr(client_call, "WINDOW", SMALL)
     with FakeServer(store=Store()) as server:
         async with tidegate.AsyncClient(server.address, options=options, resuming=AT_ONCE) as client:
-            sequences = [await client.sequence("toy") for _ in range(40)]
+            sequences = [await client.sequence("toy") for _ in range(12)]
             connection = sequences[0]._connection
             assert type(connection._stream) is kind
             for at, row in enumerate(ROWS):
@@ -94,9 +94,9 @@ def test_with_threads_likewise(options: list[tuple[str, int]], kind: type, monke
     with (
         FakeServer(store=Store()) as server,
         tidegate.connect(server.address, options=options, resuming=AT_ONCE) as client,
-        ThreadPoolExecutor(40) as pool,
+        ThreadPoolExecutor(12) as pool,
     ):
-        sequences = [client.sequence("toy") for _ in range(40)]
+        sequences = [client.sequence("toy") for _ in range(12)]
         connection = sequences[0]._connection
         assert type(connection._stream) is kind
         for at, row in enumerate(ROWS):
