@@ -111,7 +111,7 @@ class Checkpointer:
         for leaving in departed:
             self._registry.note(leaving.sequences)
             self._outbox.written(leaving)
-        while ends := self._outbox.ends():
+        if ends := self._outbox.ends():  # the others in the next round, beside what was parked meanwhile
             await self._write_ends(ends)
 
     async def _write_ends(self, ends: Sequence[store.End]) -> None:

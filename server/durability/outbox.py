@@ -61,8 +61,8 @@ class Outbox:
         return bool(self._waiting or self._ends)
 
     def concerns(self, digest: bytes | None) -> bool:
-        """Whether the store does not know all yet of the sequences whose token has this digest; None: of any parked."""
-        return bool(self.unwritten) if digest is None else digest in self._digests
+        """Whether the store does not know all yet of the sequences whose token has this digest; None: of any."""
+        return bool(self) if digest is None else digest in self._digests
 
     def written(self, leaving: Snapshot) -> None:
         """What `take` returned is written, or will not be; says so."""

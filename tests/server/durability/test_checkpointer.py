@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from server.durability import checkpointer
+from server.durability import checkpointer, outbox
 from server.durability.checkpointer import Checkpointer
 from server.durability.sequence import Move
 from server.errors import StoreFailed
+from server.stores.memory import MemoryStore
 from tests.server.world import World
 
 if TYPE_CHECKING:
@@ -131,6 +132,44 @@ def test_checkpoints_of_an_account_are_no_older_because_another_has_more_than_on
         assert sequence is not None
         assert model.watermarks.written[sequence.slot] == at + 1
     assert min(each.told for each in many) >= 6, "of its own account each has its turn"
+
+
+def test_what_is_parked_while_many_ends_are_written_waits_for_one_call_of_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "_ENDS_AT_ONCE", 2)
+    *many, one = opened(world, 8)
+    for each in (*many, one):
+        world.give(0, each, ROWS[:1])
+    flow(world)
+    world.write(0)
+    flow(world)
+    for each in many:
+        world.clients[0].close(each)
+    flow(world)
+    calls: list[str] = []
+    for name in ("write", "end"):
+        real = getattr(MemoryStore, name)
+        monkeypatch.setattr(MemoryStore, name, lambda *given, n=name, real=real: calls.append(n) or real(*given))
+    world.begin_to_write(0)
+    world.quiet()
+    world.work(0, 1)
+    assert calls == ["end"]
+    world.give(0, one, ROWS[1:2])
+    flow(world)
+    world.cut(0)  # and so it is parked
+    world.quiet()
+    while "write" not in calls:
+        if not world.servers[0].desk.calls:
+            world.begin_to_write(0)
+            world.quiet()
+        world.work(0, 1)
+    assert calls == ["end", "write"]
+    listing = world.loop.create_task(world.servers[0].keeper._checkpointer.write_soon())
+    world.quiet()
+    world.work(0)
+    assert listing.done()
+    assert calls.count("end") == 4, "who asks for all has all of them written"
 
 
 def test_the_lag_in_seconds_is_of_who_has_waited_longest_however_many_are_written_in_turns(
