@@ -51,6 +51,9 @@ def _serving(settings: Settings, arguments: list[str]) -> Callable[[], Coroutine
 
 
 if __name__ == "__main__":
-    status = main()
+    try:
+        status = main()
+    except KeyboardInterrupt:  # before a server takes signals itself, or in a command
+        status = 130
     gc.freeze()  # the end need not look for garbage in what was imported
     sys.exit(status)

@@ -153,3 +153,19 @@ def test_training_imports_nothing_of_the_server_or_client_and_sends_no_telemetry
     clean = {name: value for name, value in os.environ.items() if name not in {"CI", "ORT_DISABLE_TELEMETRY"}}
     found = subprocess.run([sys.executable, "-c", script], env=clean, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "1"
+
+
+def test_ctrl_c_while_torch_is_imported_ends_a_training_without_a_traceback() -> None:
+    script = """
+import os, runpy, signal, sys
+
+class Finder:
+    def find_spec(name, *_):
+        if name == "torch":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder)
+runpy.run_module("training", run_name="__main__", alter_sys=True)
+"""
+    ended = subprocess.run([sys.executable, "-c", script, "recall"], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")

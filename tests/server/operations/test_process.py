@@ -32,6 +32,28 @@ def test_a_thread_that_hangs_does_not_keep_the_process(tmp_path: Path, last: str
     assert subprocess.run(command, cwd=ROOT, timeout=500, check=False).returncode == status
 
 
+INTERRUPTED = """
+import os, runpy, signal, sys
+
+class Finder:
+    def find_spec(name, *_):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder)
+runpy.run_module("server", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize(("module", "command"), [("onnxruntime", []), ("server.operations.doctor.command", ["doctor"])])
+def test_ctrl_c_before_a_server_or_command_is_there_ends_it_without_a_traceback(
+    module: str, command: list[str]
+) -> None:
+    started = [sys.executable, "-c", INTERRUPTED.format(module=module), *command]
+    ended = subprocess.run(started, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
 def test_a_process_that_leaves_has_said_all_and_ends_with_its_status() -> None:
     code = "from server.operations.process import leave; print('last words', end=''); leave(3)"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
