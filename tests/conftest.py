@@ -37,6 +37,8 @@ WORKER = "PYTEST_XDIST_WORKER"
 LONGEST = (
     "bench/test_command.py",
     "end_to_end/test_demo.py",
+    "simulation/test_random_schedules.py",
+    "fuzz/test_fuzz.py",
     "end_to_end/test_survival.py",
     "end_to_end/test_memory.py",
     "models/test_operators.py",
@@ -89,9 +91,10 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the longest files first, and changes no other order."""
+    """Puts the longest files first, then those of the training, which are longer than others; keeps the order else."""
     place = {file: at for at, file in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get("/".join(item.path.parts[-2:]), len(LONGEST)))
+    others = len(LONGEST)
+    items.sort(key=lambda item: place.get("/".join(item.path.parts[-2:]), others + ("training" not in item.path.parts)))
 
 
 @cache
