@@ -374,6 +374,12 @@ class World:
         self.lines[who], self.at[who] = self.run(begin()), at
         self.clients[who].begin()
 
+    def line(self, who: int) -> Line:
+        """That of a client that is connected."""
+        line = self.lines[who]
+        assert line is not None
+        return line
+
     def cut(self, who: int, *, noticed: bool = True) -> None:
         """The connection is gone; the server may not notice."""
         line, self.lines[who] = self.lines[who], None

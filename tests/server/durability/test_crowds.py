@@ -67,13 +67,11 @@ class Crowd:
         return pb.FleetSteps(handles=handles, steps=steps, inputs=[rows])
 
     def say(self, who: int, **request: Any) -> None:
-        line = self.world.lines[who]
-        assert line is not None
+        line = self.world.line(who)
         line.say(pb.StreamRequest(**request))
 
     def hear(self, who: int) -> list[pb.StreamResponse]:
-        line = self.world.lines[who]
-        assert line is not None
+        line = self.world.line(who)
         heard = [pb.StreamResponse.FromString(message) for message in line.down]
         line.down.clear()
         return heard

@@ -133,8 +133,7 @@ def put_to_sleep(world: World, way: str) -> None:
         world.maintain(0)
         return
     world.connect(1, 0)
-    line = world.lines[1]
-    assert line is not None
+    line = world.line(1)
     line.say(pb.StreamRequest(open=pb.Open(count=2, model="recall", version=1)))
     world.quiet()
     assert pb.StreamResponse.FromString(line.down.popleft()).HasField("opened")
@@ -371,8 +370,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory, **given: object) -> World:
 def refusals(world: World) -> list[str]:
     """Why what was said last was refused; each with a sentence."""
     flow(world)
-    line = world.lines[0]
-    assert line is not None
+    line = world.line(0)
     said = [pb.StreamResponse.FromString(message) for message in line.down]
     line.down.clear()
     assert all(one.failure.error.message for one in said if one.HasField("failure"))
@@ -385,8 +383,7 @@ def test_an_owner_has_no_more_sequences_than_may_be_and_others_have_theirs(
     world = limited(tmp_path_factory, max_per_owner=2)
 
     def ask(handle: int, count: int, owner: str) -> list[str]:
-        line = world.lines[0]
-        assert line is not None
+        line = world.line(0)
         line.say(pb.StreamRequest(open=pb.Open(handle=handle, count=count, model="recall", version=1, owner=owner)))
         return refusals(world)
 
@@ -402,8 +399,7 @@ def test_an_owners_name_counts_within_the_address_that_gave_it_alone(tmp_path_fa
     come_and_go(world, "ann", 2)
     for host in ("10.0.0.1", "10.0.0.2"):
         world.connect(0, 0, host)
-        line = world.lines[0]
-        assert line is not None
+        line = world.line(0)
         line.say(pb.StreamRequest(open=pb.Open(count=2, model="recall", version=1, owner="ann")))
         assert refusals(world) == []
         line.say(pb.StreamRequest(open=pb.Open(handle=2, model="recall", version=1, owner="ann")))
@@ -457,8 +453,7 @@ def keep(world: World) -> None:
 def come_and_go(world: World, owner: str, count: int) -> list[tuple[str, str]]:
     """Opens sequences for an owner and disconnects; their ids and tokens."""
     world.connect(0, 0)
-    line = world.lines[0]
-    assert line is not None
+    line = world.line(0)
     line.say(pb.StreamRequest(open=pb.Open(count=count, model="recall", version=1, owner=owner)))
     world.quiet()
     (told,) = [pb.StreamResponse.FromString(message).opened for message in line.down]
@@ -471,8 +466,7 @@ def come_and_go(world: World, owner: str, count: int) -> list[tuple[str, str]]:
 def come_back(world: World, at: int, id_: str, token: str) -> list[str]:
     """Resumes a sequence, and disconnects; why that was refused."""
     world.connect(0, at)
-    line = world.lines[0]
-    assert line is not None
+    line = world.line(0)
     line.say(pb.StreamRequest(resume=pb.Resume(sequence_ids=[id_], resume_token=token, answered=[0])))
     world.quiet()
     world.work(at)
@@ -697,8 +691,7 @@ def test_what_is_awake_anywhere_takes_no_place_of_the_parked(
     world = World(tmp_path_factory.getbasetemp(), idle_seconds=1e9, **{limit: 1})
     come_and_go(world, "ann", 1)
     world.connect(0, 0)
-    line = world.lines[0]
-    assert line is not None
+    line = world.line(0)
     line.say(pb.StreamRequest(open=pb.Open(count=3, model="recall", version=1, owner="ann")))
     world.quiet()
     keep(world)
@@ -887,8 +880,7 @@ def test_a_rewind_or_move_that_a_full_store_has_definitely_not_written_leaves_it
     world.settle()
     world.write(0)
     world.store.mood = "full"
-    line = world.lines[0]
-    assert line is not None
+    line = world.line(0)
     handle = world.servers[0].keeper._registry.get(one.id).handle
     rewind, move = pb.Rewind(handle=handle, step=2), pb.Move(handle=handle, version=2)
     line.say(pb.StreamRequest(rewind=rewind) if asked == "rewind" else pb.StreamRequest(move=move))
@@ -1000,8 +992,7 @@ def test_a_rewind_or_move_that_was_given_up_while_it_waited_changes_nothing_that
     """Those of one account have their turns one after the other; a checkpoint comes between two of them."""
     world = World(tmp_path_factory.getbasetemp())
     world.connect(0, 0)
-    line, registry = world.lines[0], world.servers[0].keeper._registry
-    assert line is not None
+    line, registry = world.line(0), world.servers[0].keeper._registry
     line.say(pb.StreamRequest(open=pb.Open(count=2, model="recall", version=1)))
     world.quiet()
     opened = pb.StreamResponse.FromString(line.down.popleft()).opened
@@ -1070,8 +1061,7 @@ def test_who_resumes_one_that_sleeps_is_answered_although_the_store_may_have_los
         world.quiet()
         world.work(0)
     assert written["times"] < 10
-    line = world.lines[0]
-    assert line is not None
+    line = world.line(0)
     kinds = [pb.StreamResponse.FromString(message).WhichOneof("response") for message in line.down]
     assert kinds
     assert set(kinds) <= {"opened", "failure", "released"}
@@ -1097,8 +1087,7 @@ def test_a_new_sequence_is_rewound_while_others_have_much_to_be_written(
         if who:
             world.cut(who)
             world.quiet()
-    line = world.lines[0]
-    assert line is not None
+    line = world.line(0)
     assert world.servers[0].keeper._outbox.unwritten == 10
     line.say(pb.StreamRequest(rewind=pb.Rewind(handle=0, step=0)))
     world.quiet()

@@ -115,8 +115,7 @@ def test_sleepers_that_there_is_no_room_for_are_refused_without_a_call_of_the_st
     town.sleepers(3)
     assert town.tries(BOB, 0, OF_ONE)
     town.step(ANN, 1, 0)
-    line, desk = town.world.lines[ANN], town.world.servers[0].desk
-    assert line is not None
+    line, desk = town.world.line(ANN), town.world.servers[0].desk
     for handle in (1, 2, 1):
         rows = [wire.encode("x", ROWS[1:2])]
         town.tell(ANN, steps=pb.Steps(handle=handle, first_step=1, inputs=rows, answered=1))
@@ -202,8 +201,7 @@ def test_who_parks_and_resumes_waits_for_a_part_of_what_another_parks_and_not_fo
     town.world.quiet()
     town.tell(CID, resume=resume(opened, [1]))
     town.world.quiet()
-    line = town.world.lines[CID]
-    assert line is not None
+    line = town.world.line(CID)
     while not line.down:
         town.world.work(0, 1)
     assert town.keeper.sample().unwritten > OF_ONE / 2

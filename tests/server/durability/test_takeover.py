@@ -40,14 +40,12 @@ class Bench:
         self.world.connect(1, 0)
 
     def tell(self, who: int, **request: Any) -> None:
-        line = self.world.lines[who]
-        assert line is not None
+        line = self.world.line(who)
         line.say(pb.StreamRequest(**request))
 
     def hear(self, who: int) -> list[Any]:
         """All that is said to a stream once the store has done what it was asked."""
-        line = self.world.lines[who]
-        assert line is not None
+        line = self.world.line(who)
         self.world.quiet()
         self.world.work(0)
         heard = [pb.StreamResponse.FromString(message) for message in line.down]

@@ -17,7 +17,6 @@ from tidegate.v1 import sequence_pb2 as pb
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.server.world import Line
 
 HIGH = 60_000  # a handle: the tables of its stream take some MiB
 
@@ -32,16 +31,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     world.close()
 
 
-def line_of(world: World) -> Line:
-    line = world.lines[0]
-    assert line is not None
-    return line
-
-
 @pytest.mark.parametrize("end", ["cut", "last word", "refusal"])
 def test_a_stream_that_has_ended_leaves_without_the_collector_of_cycles(world: World, end: str) -> None:
     world.connect(0, 0)
-    line = line_of(world)
+    line = world.line(0)
     line.say(pb.StreamRequest(open=pb.Open(handle=HIGH, model="recall", version=1)))
     line.say(pb.StreamRequest(open=pb.Open(handle=HIGH, model="recall", version=1)))  # is refused: it is open
     line.say(pb.StreamRequest(read_state=pb.ReadState(handle=HIGH)))

@@ -129,8 +129,7 @@ def test_requests_that_wait_count_in_bytes_and_no_more_is_read(make: Callable[..
         world.give(0, one, rows + np.float32(at))
     for _ in range(30):
         arrive(world, 1)  # none in company
-    line = world.lines[0]
-    assert line is not None
+    line = world.line(0)
     assert len(line.up) == 30 - 4
     for _ in range(40):
         world.work(0)
@@ -168,8 +167,7 @@ def test_a_rewind_a_move_and_a_close_of_a_sleeper_stand_where_they_were_sent(wor
         world.give(0, sleeper, ROWS[1:4])
     world.clients[0].rewind(back, 3)
     world.clients[0].move(over, 2)
-    line = world.lines[0]
-    assert line is not None
+    line = world.line(0)
     arrive(world)
     line.say(pb.StreamRequest(close=pb.Close(handle=closed.handle)))
     closed.asked = "closing"
@@ -222,8 +220,7 @@ def test_what_waits_for_a_sleeper_that_cannot_be_had_is_refused_and_what_waited_
     world.clients[0].read(other)
     arrive(world)
     world.work(0)
-    line = world.lines[0]
-    assert line is not None
+    line = world.line(0)
     said = [pb.StreamResponse.FromString(message) for message in line.down]
     assert [error_pb2.Reason.Name(m.failure.error.reason)[7:] for m in said] == ["STORE_UNAVAILABLE"] * 2
     world.store.mood = "fine"
@@ -244,8 +241,7 @@ def test_a_sleeper_that_there_is_no_room_for_is_refused_and_those_that_there_is_
         world.give(0, one, ROWS[1:3])
     arrive(world)
     world.work(0)
-    line = world.lines[0]
-    assert line is not None
+    line = world.line(0)
     failures = [m.failure for m in map(pb.StreamResponse.FromString, line.down) if m.HasField("failure")]
     assert [list(failure.handles) for failure in failures] == [[second.handle]]
     world.hear(0)
@@ -298,8 +294,7 @@ def test_a_client_that_has_resumed_and_said_its_last_word_still_hears_that_it_ha
 
 def said_after_the_last_word(world: World, asked: pb.StreamRequest) -> list[str | None]:
     """Asks, says that nothing more will come, and hears the server out."""
-    line = world.lines[0]
-    assert line is not None
+    line = world.line(0)
     line.say(asked)
     line.say(grpc.aio.EOF)
     world.quiet()

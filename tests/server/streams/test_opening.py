@@ -37,8 +37,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def ask(world: World, request: pb.StreamRequest) -> pb.StreamResponse:
     """Says it past the client; the answer, once the store has done what was asked of it."""
-    line = world.lines[0]
-    assert line is not None
+    line = world.line(0)
     line.say(request)
     world.quiet()
     world.work(0)
@@ -82,8 +81,7 @@ def test_a_sequence_that_begins_as_late_as_it_may_is_kept_like_any_other(world: 
     world.quiet()
     world.write(0)
     world.connect(0, 1)
-    line = world.lines[0]
-    assert line is not None
+    line = world.line(0)
     resume = pb.Resume(sequence_ids=opened.sequence_ids, resume_token=opened.resume_token, answered=[2**52])
     line.say(pb.StreamRequest(resume=resume))
     world.quiet()
@@ -129,9 +127,7 @@ def test_a_large_opening_and_its_end_are_done_in_turns_and_its_client_is_answere
     world.servers[0].turns = Turns(world.loop.call_soon, 0.0)  # a piece a turn
     world.connect(0, 0)
     world.connect(1, 0)
-    line, other = world.lines
-    assert line is not None
-    assert other is not None
+    line, other = world.line(0), world.line(1)
     row = wire.encode("", np.zeros(3, np.float32))
     line.say(pb.StreamRequest(open=pb.Open(count=count, model="recall", version=1)))
     line.say(pb.StreamRequest(steps=pb.Steps(handle=count - 1, inputs=[row])))
@@ -160,9 +156,7 @@ def test_a_large_resume_is_done_in_turns_and_what_is_lost_meanwhile_is_told_of_a
     server.turns = Turns(world.loop.call_soon, 0.0)  # a piece a turn
     world.connect(0, 0)
     world.connect(1, 0)
-    line, other = world.lines
-    assert line is not None
-    assert other is not None
+    line, other = world.line(0), world.line(1)
     opened = ask(world, pb.StreamRequest(open=pb.Open(count=count, model="recall", version=1))).opened
     ask(world, pb.StreamRequest(close=pb.Close(count=count, park=True)))
     world.write(0)
@@ -204,9 +198,7 @@ def test_a_large_resume_waits_for_the_slots_of_the_stream_that_gives_way(
     server.turns = Turns(world.loop.call_soon, 0.0)  # a piece a turn
     world.connect(0, 0)
     world.connect(1, 0)
-    line, other = world.lines
-    assert line is not None
-    assert other is not None
+    other = world.line(1)
     opened = ask(world, pb.StreamRequest(open=pb.Open(count=count, model="recall", version=1))).opened
     world.write(0)
     ids, token = opened.sequence_ids, opened.resume_token
@@ -252,8 +244,7 @@ def test_a_client_that_resumes_without_end_waits_before_more_is_read(
     monkeypatch.setattr(Takeovers, "claim", lambda _, wish: asked.append(wish))
     world = World(tmp_path_factory.getbasetemp(), max_sequences=1_000)
     world.connect(0, 0)
-    line = world.lines[0]
-    assert line is not None
+    line = world.line(0)
     resumes = [
         pb.StreamRequest(resume=pb.Resume(handle=at, sequence_ids=[f"id-{at}"], answered=[0])) for at in range(1_000)
     ]

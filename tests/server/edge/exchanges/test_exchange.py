@@ -38,8 +38,7 @@ def test_a_client_that_vanishes_with_steps_under_way_does_not_keep_a_server_from
     world.connect(0, 0)
     (one,) = world.open(0)
     world.settle()
-    server, line, go_on = world.servers[0], world.lines[0], Event()
-    assert line is not None
+    server, line, go_on = world.servers[0], world.line(0), Event()
     engine = server.shelf.models[1].batcher._engine
     for name in ("run", "run_once"):
         run = getattr(engine, name)
@@ -74,8 +73,7 @@ def world_of_patience(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyt
 
 
 def heard(world: World) -> list[pb.StreamResponse]:
-    line = world.lines[0]
-    assert line is not None
+    line = world.line(0)
     said = [pb.StreamResponse.FromString(message) for message in line.down]
     line.down.clear()
     return said
@@ -88,8 +86,7 @@ def heard_but_closed(world: World) -> list[pb.StreamResponse]:
 
 def begin(world: World) -> tuple[Line, pb.Opened]:
     """Two sequences of which there is something to write; the store hangs over that."""
-    line = world.lines[0]
-    assert line is not None
+    line = world.line(0)
     line.say(pb.StreamRequest(open=pb.Open(count=2, model="recall", version=1)))
     world.quiet()
     world.write(0)
@@ -200,8 +197,7 @@ def test_refusals_that_nobody_reads_are_counted_in_bytes_and_no_more_is_read(
 ) -> None:
     world = World(tmp_path_factory.getbasetemp(), max_sequences=1_000, window_mib=0.1)
     world.connect(0, 0)
-    line = world.lines[0]
-    assert line is not None
+    line = world.line(0)
     line.reads = False
     refused = pb.FleetSteps(handles=np.full(1_000, 2**32 - 1, "<u4").tobytes())
     for _ in range(1_000):
@@ -217,8 +213,7 @@ def test_the_refusal_of_more_handles_than_a_client_may_have_names_one_and_none_i
 ) -> None:
     world = World(tmp_path_factory.getbasetemp())
     world.connect(0, 0)
-    line = world.lines[0]
-    assert line is not None
+    line = world.line(0)
     line.say(pb.StreamRequest(fleet=pb.FleetSteps(handles=bytes(4 * 1_000))))
     line.say(pb.StreamRequest(resume=pb.Resume(handle=2**32 - 1, sequence_ids=["a", "b"], answered=[0, 0])))
     world.quiet()
@@ -230,8 +225,7 @@ def test_the_refusal_of_more_handles_than_a_client_may_have_names_one_and_none_i
 def test_between_the_openings_of_a_bundle_others_get_their_turn(tmp_path_factory: pytest.TempPathFactory) -> None:
     world = World(tmp_path_factory.getbasetemp(), max_sequences=30_000)
     world.connect(0, 0)
-    line = world.lines[0]
-    assert line is not None
+    line = world.line(0)
     opens = [pb.StreamRequest(open=pb.Open(handle=i * 300, count=300, model="recall", version=1)) for i in range(100)]
     opens[0].more.extend(opens[1:])
     line.say(opens[0])
@@ -253,8 +247,7 @@ def test_others_get_their_turn_between_the_arrival_of_a_large_message_and_its_fi
 ) -> None:
     world = World(tmp_path_factory.getbasetemp())
     world.connect(0, 0)
-    line = world.lines[0]
-    assert line is not None
+    line = world.line(0)
     order = list[str]()
 
     def requests() -> Iterator[pb.StreamRequest]:
@@ -280,8 +273,7 @@ def test_others_get_their_turn_between_the_arrival_of_a_large_message_and_its_fi
 def test_a_message_is_not_kept_while_the_next_one_is_waited_for(tmp_path_factory: pytest.TempPathFactory) -> None:
     world = World(tmp_path_factory.getbasetemp())
     world.connect(0, 0)
-    line = world.lines[0]
-    assert line is not None
+    line = world.line(0)
     message = Bundle(pb.StreamRequest() for _ in range(2))
     kept = weakref.ref(message)
     line.say(message)
@@ -298,8 +290,7 @@ def test_an_answer_that_waits_for_its_client_does_not_keep_the_batch_that_it_ran
 ) -> None:
     world = World(tmp_path_factory.getbasetemp())
     world.connect(0, 0)
-    line = world.lines[0]
-    assert line is not None
+    line = world.line(0)
     line.say(pb.StreamRequest(open=pb.Open(model="recall", version=1)))
     world.quiet()
     line.reads = False  # and has not read that it is open
@@ -323,8 +314,7 @@ def test_a_stream_that_has_ended_leaves_without_the_collector_of_cycles(
     end: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = world_of_patience(tmp_path_factory, monkeypatch)
-    line = world.lines[0]
-    assert line is not None
+    line = world.line(0)
     exchange = line._listener
     assert isinstance(exchange, Exchange)
     kept = [weakref.ref(exchange), weakref.ref(exchange._stream)]
@@ -363,8 +353,7 @@ def test_a_bundle_that_came_with_single_steps_before_it_is_taken_after_them_with
 ) -> None:
     world = World(tmp_path_factory.getbasetemp())
     world.connect(0, 0)
-    line = world.lines[0]
-    assert line is not None
+    line = world.line(0)
     line.say(pb.StreamRequest(open=pb.Open(count=8, model="recall", version=1)))
     world.quiet()
     heard(world)

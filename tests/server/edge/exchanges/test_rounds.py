@@ -40,8 +40,7 @@ class Crowd:
         self.lines: list[Line] = []
         for _ in range(MANY):
             world.connect(0, 0)
-            line = world.lines[0]
-            assert line is not None
+            line = world.line(0)
             line.say(open_(0, model="recall", trace=trace, bundle=bundle))
             self.lines.append(line)
         self.hear()
@@ -255,8 +254,7 @@ def test_what_comes_for_a_row_that_has_run_is_answered_after_its_block_of_which_
     many = 3 * MANY
     for ticks in range(1, 9):
         world.connect(0, 0)
-        line = world.lines[0]
-        assert line is not None
+        line = world.line(0)
         line.say(open_(0, model="recall", trace=NO_TRACE, count=many))
         world.quiet()
         line.down.clear()
