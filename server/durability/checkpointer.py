@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from server.caller import account_of
 from server.durability.outbox import Outbox
-from server.durability.pieces import PerAccount, pieces
+from server.durability.pieces import PerAccount, each, pieces
 from server.durability.registry import Registry, is_old
-from server.durability.sequence import Life, ServedSequence
+from server.durability.sequence import Holder, Life, ServedSequence
 from server.durability.snapshot import Snapshot, taken, writes
 from server.errors import Reason, StoreFailed
 from server.stores import store
@@ -91,9 +91,7 @@ class Checkpointer:
             except StoreFailed:
                 self._outbox.wait_no_more()
                 raise
-            for model in self._registry.models():
-                await self._tell(model)
-                self._watch(model)
+            await self._tell()
             if self._outbox:
                 self.hurry()
             if everything and not self.cut:
@@ -289,10 +287,12 @@ class Checkpointer:
             else:
                 sequence.stored = True
 
-    async def _tell(self, model: ServedModel) -> None:
-        slots, sequences = model.watermarks.tell(), self._registry.at(model)
-        holders = dict.fromkeys(sequences[slot].holder for slot in slots.tolist())
-        for holder in holders:
-            if holder is not None:
-                holder.tell()
-                await asyncio.sleep(0)
+    async def _tell(self) -> None:
+        """Tells streams, each once, of the new checkpoints of their sequences."""
+        holders = dict[Holder, None]()
+        for model in self._registry.models():
+            sequences = self._registry.at(model)
+            told = (sequences[slot].holder for slot in model.watermarks.tell().tolist())
+            holders |= dict.fromkeys(holder for holder in told if holder is not None)
+            self._watch(model)
+        await each(holders, lambda holder: holder.tell())
