@@ -129,7 +129,7 @@ class Checkpointer:
         self._losses = losses
 
     async def write_soon(self, sequences: Iterable[ServedSequence] = (), digest: bytes | None = None) -> None:
-        """Writes what has left its stream, and those of these that are new, while a client waits.
+        """Writes what has left its stream by now, and those of these that are new, while a client waits.
 
         Does not wait for what has left with tokens of another `digest`. A failure of the store is ignored.
 
@@ -138,14 +138,15 @@ class Checkpointer:
         """
         unstored = [sequence for sequence in sequences if not sequence.stored]
         self._registry.keep(unstored)
+        left = self._outbox.digests() if digest is None else {digest}  # not what leaves from now on: that has no end
         with suppress(StoreFailed):
-            await self._store.soon(lambda: self._write_until_stored(unstored, digest))
+            await self._store.soon(lambda: self._write_until_stored(unstored, left))
 
-    async def _write_until_stored(self, unstored: Collection[ServedSequence], digest: bytes | None) -> None:
+    async def _write_until_stored(self, unstored: Collection[ServedSequence], left: Collection[bytes]) -> None:
         """One write does not take all of them if they are many. Those that sleep have no state here to be written."""
         await self.checkpoint()
         here = self._registry
-        while self._outbox.concerns(digest) or any(o.slot >= 0 and not o.stored and o in here for o in unstored):
+        while self._outbox.concerns(left) or any(o.slot >= 0 and not o.stored and o in here for o in unstored):
             await asyncio.sleep(0)  # the time limit ends this, whatever happens
             await self.checkpoint()
 

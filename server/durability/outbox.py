@@ -5,7 +5,7 @@ Bounded in bytes: while the store does not answer, the oldest states of the acco
 
 import logging
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 from math import inf
@@ -60,9 +60,13 @@ class Outbox:
     def __bool__(self) -> bool:
         return bool(self._waiting or self._ends)
 
-    def concerns(self, digest: bytes | None) -> bool:
-        """Whether the store does not know all yet of the sequences whose token has this digest; None: of any."""
-        return bool(self) if digest is None else digest in self._digests
+    def concerns(self, digests: Collection[bytes]) -> bool:
+        """Whether the store does not know all yet of the sequences whose tokens have one of these digests."""
+        return not self._digests.keys().isdisjoint(digests)
+
+    def digests(self) -> Collection[bytes]:
+        """Of the tokens of all sequences of which the store does not know all yet."""
+        return frozenset(self._digests)
 
     def written(self, leaving: Snapshot) -> None:
         """What `take` returned is written, or will not be; says so."""

@@ -216,9 +216,9 @@ class Takeovers:
 
     async def _see(self, request: ResumeRequest, here: Sequence[ServedSequence], seen: list[Kept | store.Gone]) -> None:
         """What the store has of each; nothing after the first that it does not have."""
-        if self._outbox.concerns(request.digest) or not all(sequence.stored for sequence in here):
+        if self._outbox.concerns({request.digest}) or not all(sequence.stored for sequence in here):
             await self._checkpointer.write_soon(here, request.digest)
-        if self._outbox.concerns(untokened := digest_of(request.token)):  # it may have been opened without a token
+        if self._outbox.concerns({untokened := digest_of(request.token)}):  # it may have been opened without a token
             await self._checkpointer.write_soon((), untokened)
         request.check()
         for first in range(0, len(request.ids), PORTION):

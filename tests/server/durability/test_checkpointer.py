@@ -172,6 +172,23 @@ def test_what_is_parked_while_many_ends_are_written_waits_for_one_call_of_them(
     assert calls.count("end") == 4, "who asks for all has all of them written"
 
 
+def test_who_asks_for_all_that_has_left_by_now_does_not_wait_for_what_leaves_while_it_is_written(world: World) -> None:
+    some = [opened(world, 1)[0] for _ in range(6)]
+    for one in some:
+        world.give(0, one, ROWS[:1])
+    flow(world)
+    world.write(0)
+    world.clients[0].close(some[0])
+    flow(world)
+    listing = world.loop.create_task(world.servers[0].keeper._checkpointer.write_soon())
+    world.quiet()
+    for one in some[1:]:
+        world.clients[0].close(one)
+        flow(world)
+        world.work(0, 1)
+    assert listing.done()
+
+
 def test_the_lag_in_seconds_is_of_who_has_waited_longest_however_many_are_written_in_turns(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

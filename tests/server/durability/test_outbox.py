@@ -46,18 +46,18 @@ def test_a_write_takes_so_many_at_a_time_the_first_of_each_client_first(box: Out
 def test_what_is_being_written_or_could_not_be_is_waited_for_by_who_has_its_token_alone(box: Outbox) -> None:
     box.add([leaving("a", 2), leaving("a")])
     taken = box.take()
-    assert box.concerns(b"a")
-    assert not box.concerns(b"b")
+    assert box.concerns({b"a"})
+    assert not box.concerns({b"b"})
     box.put_back(taken)
     for one in box.take():
-        assert box.concerns(b"a")
+        assert box.concerns({b"a"})
         box.written(one)
-    assert not box.concerns(b"a")
+    assert not box.concerns({b"a"})
     greedy = [leaving("a", 2) for _ in range(20)]
     box.add(greedy)
     for one in box.take():
         box.written(one)
-    assert not box.concerns(b"a"), "what was dropped is waited for by nobody"
+    assert not box.concerns({b"a"}), "what was dropped is waited for by nobody"
 
 
 def test_what_could_not_be_written_keeps_its_place_before_what_left_since(box: Outbox) -> None:
