@@ -35,8 +35,8 @@ class Layouts(Generic[L]):
             return False
         if len(self._known) < MOST:
             return True
-        if len(self._came) >= _COUNTED:
-            self._came.clear()
+        if len(self._came) >= _COUNTED and head not in self._came:  # all lose one, so that what comes often stays
+            self._came = Counter({other: count - 1 for other, count in self._came.items() if count > 1})
         self._came[head] += 1
         return self._came[head] >= OFTEN and self._has_unused()
 

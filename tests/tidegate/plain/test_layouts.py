@@ -45,3 +45,10 @@ def test_ever_new_ones_are_not_counted_without_end() -> None:
     assert not any(layouts.wants(b"%d" % number) for number in range(10_000))
     assert len(layouts._came) <= OFTEN
     assert layouts.all == those
+
+
+def test_who_sends_ever_new_ones_keeps_no_other_from_being_known() -> None:
+    layouts, _ = full()
+    others = (layouts.wants(b"other %d" % number) for number in range(10_000))
+    assert any([layouts.wants(b"new"), *(next(others) for _ in range(2))][0] for _ in range(300))
+    assert len(layouts._came) <= 256
