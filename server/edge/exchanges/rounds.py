@@ -35,23 +35,23 @@ class Rounds:
 
     def __init__(self, turn: LoopTurn = ENDLESS) -> None:
         self._turn = turn
-        self._came: list[tuple[Meter, Exchange]] = []  # while sockets are read
-        self._waiting: OrderedDict[Meter, deque[Exchange]] = OrderedDict()  # by account
+        self._came: dict[Meter, list[Exchange]] = {}  # while sockets are read; by account
+        self._waiting: OrderedDict[Meter, deque[Exchange]] = OrderedDict()  # likewise, whose turn is next first
         self._due = False
 
     def add(self, exchange: Exchange, account: Meter) -> bool:
         """Takes its messages once all sockets that are being read have been; False: there is no other."""
         if not self._came and not self._turn.after_reading(self._begin):
             return False
-        self._came.append((account, exchange))
+        if (own := self._came.get(account)) is None:
+            own = self._came[account] = []
+        own.append(exchange)
         return True
 
     def _begin(self) -> None:
-        came, self._came = self._came, []
-        for account, exchange in came:
-            if (own := self._waiting.get(account)) is None:
-                own = self._waiting[account] = deque()
-            own.append(exchange)
+        came, self._came = self._came, {}
+        for account, own in came.items():
+            self._waiting.setdefault(account, deque()).extend(own)
         if not self._due:
             self._go_on()
 
@@ -74,7 +74,8 @@ class Rounds:
         those: list[Exchange] = []
         while self._waiting and len(those) < _AT_ONCE:
             account, own = self._waiting.popitem(last=False)
-            those.append(own.popleft())
+            count = 1 if self._waiting else min(len(own), _AT_ONCE - len(those))
+            those += [own.popleft() for _ in range(count)]
             if own:
                 self._waiting[account] = own
         return those
