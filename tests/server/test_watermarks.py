@@ -27,7 +27,7 @@ def of(seen: list[float]) -> tuple[Watermarks, np.ndarray]:
 
 
 @given(accounts, st.randoms(), st.data())
-def test_accounts_are_written_in_turn_and_of_each_who_was_seen_longest_ago_and_then_who_was_seen_lately(
+def test_who_was_seen_longest_ago_is_written_then_accounts_in_turn_and_of_each_who_was_seen_longest_ago_first(
     accounts: list[int], random: Random, data: st.DataObject
 ) -> None:
     seen = [float(at) for at in range(len(accounts))]
@@ -39,11 +39,12 @@ def test_accounts_are_written_in_turn_and_of_each_who_was_seen_longest_ago_and_t
     whose[slots] = accounts
     turns = Counter[int]()  # of each account
 
-    def order(at: int) -> tuple[bool, int, float]:
-        turns[accounts[at]] += 1
-        return seen[at] > since and at > 0, turns[accounts[at]], seen[at]
-
     oldest_first = sorted(range(len(seen)), key=lambda at: seen[at])
+
+    def order(at: int) -> tuple[bool, bool, int, float]:
+        turns[accounts[at]] += 1
+        return at not in oldest_first[: most // 4], seen[at] > since and at > 0, turns[accounts[at]], seen[at]
+
     expected = sorted(oldest_first, key=order)[:most]
     assert sorted(marks.first(slots, whose, most, since).tolist()) == sorted(2 * at for at in expected)
 
@@ -59,3 +60,14 @@ def test_who_has_one_is_written_whenever_it_is_due_beside_who_has_many_and_all_o
     assert written[slots[-1]] == 6, "every second time"
     assert set(written[slots[:-1]].tolist()) == {0, 1}
     assert written[slots[:-1]].sum() == 27
+
+
+def test_where_more_accounts_are_due_than_one_write_takes_who_has_many_has_a_quarter_of_the_places() -> None:
+    marks, slots = of([0.0] * MOST)
+    whose, written = np.ones(2 * MOST, np.int64), np.zeros(2 * MOST, np.int64)
+    whose[slots[: MOST // 2]] = np.arange(2, 2 + MOST // 2)
+    for now in range(1, 15):
+        taken = marks.first(slots, whose, 8, now)
+        marks.seen[taken] = now
+        written[taken] += 1
+    assert written[slots].min() > 0
