@@ -129,7 +129,7 @@ async def test_what_is_open_when_the_server_stops_has_its_span_too_and_the_varia
     start: Callable[..., RunningServer], lstm_only: Path, receiver: Receiver
 ) -> None:
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "OTEL_SERVICE_NAME": "weather"}
-    server = start(lstm_only, environment=environment).ready()
+    server = start(lstm_only, "--grace-seconds", "0.1", environment=environment).ready()
     async with RawStream(server.address) as stream:
         await stream.ask(open_(count=2))
         server.terminate()

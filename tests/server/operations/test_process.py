@@ -61,8 +61,8 @@ def test_a_process_that_leaves_has_said_all_and_ends_with_its_status() -> None:
 
 
 def test_sighup_without_a_terminal_changes_nothing_and_says_what_is_read_anew_anyway() -> None:
-    with RunningServer(ROOT / "models") as server, tidegate.connect(server.ready().address) as client:
-        with client.sequence("recall") as sequence:
+    with RunningServer(ROOT / "models") as server:
+        with tidegate.connect(server.ready().address) as client, client.sequence("recall") as sequence:
             sequence.step((0.8, 1, 0))
             server.process.send_signal(signal.SIGHUP)
             server.line("SIGHUP: models, certificates and tokens are read anew")

@@ -59,7 +59,7 @@ async def test_a_client_that_reads_nothing_any_more_is_dropped_though_much_waits
 
 
 async def test_a_server_that_stops_waits_until_answers_were_read_whose_handler_has_ended() -> None:
-    async with connected() as (channel, service, server):
+    async with connected(ping_seconds=0.5) as (channel, service, server):
         call: Any = channel.stream_stream("/t.T/All")()
         await call.write(b"x" * 1_000)
         await service.begun.wait()

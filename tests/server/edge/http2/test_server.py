@@ -309,7 +309,7 @@ async def test_what_is_compressed_in_an_unknown_way_is_unimplemented() -> None:
 
 
 async def test_a_server_that_stops_lets_calls_end_and_takes_no_further_ones() -> None:
-    async with serving() as (address, service, server), grpc.aio.insecure_channel(address) as channel:
+    async with serving(ping_seconds=0.5) as (address, service, server), grpc.aio.insecure_channel(address) as channel:
         call = channel.stream_stream("/t.T/Echo")()
         await call.write(b"a")
         assert await call.read() == b"a"
@@ -353,7 +353,7 @@ async def test_a_connection_that_does_not_say_that_it_speaks_http2_is_closed(sen
 
 async def test_a_connection_without_calls_is_closed_after_a_time() -> None:
     async with (
-        serving(silent_seconds=1, keepalive_seconds=0.1, idle_seconds=0.3) as (address, _, _server),
+        serving(silent_seconds=1, keepalive_seconds=0.1, idle_seconds=0.3, ping_seconds=0.5) as (address, _, _server),
         raw(address) as (reader, writer),
     ):
         answering = asyncio.create_task(answer_pings(reader, writer))
