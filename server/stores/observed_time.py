@@ -2,8 +2,11 @@
 
 The time is kept in the store. Each server that uses it says how far it must be by now: as far as when it looked last,
 and on by what its own clock says has passed since, at most `gap`. The furthest holds. So servers whose clocks differ do
-not add up, and while no server runs nothing ages.
+not add up, and while no server runs nothing ages. Calls do not come in the order in which they looked at the clock:
+that one looked a little earlier than the last is no sign that the clock was put back.
 """
+
+_LATE = 45.0  # seconds: about as long as a large resume waits for the store
 
 
 class ObservedTime:
@@ -23,7 +26,8 @@ class ObservedTime:
     def proposed(self, now: float) -> float | None:
         """How far the store's time must be, now that the clock says `now`; None if this is the first look."""
         passed = 0.0 if self._looked is None else min(max(now - self._looked, 0.0), self._gap)
-        self._looked = now
+        if self._looked is None or not 0 <= self._looked - now <= _LATE:  # else it has been counted
+            self._looked = now
         if self._time is not None:
             self._time += passed
         return self._time

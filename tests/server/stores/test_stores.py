@@ -903,6 +903,17 @@ def test_what_was_seen_to_pass_ages_and_the_time_without_a_server_does_not(fresh
 
 
 @every
+def test_calls_that_were_asked_for_in_another_order_than_they_come_age_nothing(fresh: Callable[..., Backend]) -> None:
+    store = fresh(PATIENT)()
+    parked(store, "s")
+    for _ in range(50):
+        assert isinstance(seen(store, "s", NOW + 1), Claimed)
+        assert store.expire(NOW + 6) == Swept((), more=False)
+    passed = next(passed for passed in range(5, 200, 5) if store.expire(NOW + passed).expired)
+    assert passed == 100
+
+
+@every
 def test_servers_with_clocks_that_differ_do_not_age_anything_together(fresh: Callable[..., Backend]) -> None:
     backend = fresh(PATIENT)
     servers = [backend(), backend(), backend()]
