@@ -75,12 +75,11 @@ class Limits:
         Raises:
             StoreFailed.
         """
-        now = self._registry.clock()
-        await self._sweep(now)
+        await self._sweep()
         self._active |= self._registry.take_active()
-        await self._enforce_by_account(now)
-        await self._enforce_by_owner(now)
-        await self._enforce_for_all(now)
+        await self._enforce_by_account()
+        await self._enforce_by_owner()
+        await self._enforce_for_all()
         await self._shrink()
 
     async def _shrink(self) -> None:
@@ -88,49 +87,49 @@ class Limits:
             if not await self._store.ask(lambda s: s.shrink()):
                 break
 
-    async def _sweep(self, now: float) -> None:
+    async def _sweep(self) -> None:
         more = True
         while more:
-            swept = await self._store.ask(lambda s: s.expire(now))
+            swept = await self._store.ask(lambda s: s.expire(self._registry.clock()))
             self._active |= swept.owners
             await self._lose(swept.expired, store.Reason.EXPIRED)
             more = swept.more
 
     # By owner ---------------------------------------------------------------------------------------------------------
 
-    async def _enforce_by_owner(self, now: float) -> None:
+    async def _enforce_by_owner(self) -> None:
         """Evicts sequences of each owner that has too many parked. Only owners that were active can have new ones."""
         if not self._settings.max_parked_per_owner:
             self._active.clear()
         while self._active:
             for owner, usage in (await self._usages(list(islice(self._active, _MOST)))).items():
-                await self._make_way(owner, usage, now)
+                await self._make_way(owner, usage)
                 self._active.discard(owner)
 
-    async def _enforce_by_account(self, now: float) -> None:
+    async def _enforce_by_account(self) -> None:
         """Likewise of each token that has too many, however many owners it names."""
         for account in {account_of(owner) for owner in self._active}:
             if most := self._limits_of(account).parked:
                 ranked = await self._store.ask(lambda s, account=account: s.parked_by(account))  # type: ignore[misc]
                 for owner, count in within(ranked, sum(parked for _, parked in ranked) - most).items():
-                    await self._evict(count, now, owner)
+                    await self._evict(count, owner)
 
     async def _usages(self, owners: Sequence[str]) -> dict[str, store.Usage]:
         return await self._store.ask(lambda s: {owner: s.usage(owner) for owner in owners})
 
-    async def _make_way(self, owner: str, usage: store.Usage, now: float) -> None:
+    async def _make_way(self, owner: str, usage: store.Usage) -> None:
         surplus = usage.parked - self._settings.max_parked_per_owner
         if surplus > 0:
-            evicted = await self._evict(surplus, now, owner)
+            evicted = await self._evict(surplus, owner)
             log.warning("%d parked sequences of %.40r gave way: no owner may have more", len(evicted), owner)
 
     # Of all -----------------------------------------------------------------------------------------------------------
 
-    async def _enforce_for_all(self, now: float) -> None:
-        usage = await self._forget(await self._usage(), now)
+    async def _enforce_for_all(self) -> None:
+        usage = await self._forget(await self._usage())
         surplus = self._surplus(usage)
         if surplus > 0:
-            evicted = await self._evict(surplus, now)
+            evicted = await self._evict(surplus)
             log.warning("%d parked sequences gave way: a limit of the store is reached", len(evicted))
             usage = await self._usage()
         self.usage = usage
@@ -139,10 +138,10 @@ class Limits:
     async def _usage(self) -> store.Usage:
         return await self._store.ask(lambda s: s.usage())
 
-    async def _forget(self, usage: store.Usage, now: float) -> store.Usage:
+    async def _forget(self, usage: store.Usage) -> store.Usage:
         """Where the store is too large, deletes tombstones before any sequence is evicted."""
         while usage.taken > self._most_bytes and usage.tombstones:
-            await self._store.ask(lambda s: s.forget(_BATCH, now))
+            await self._store.ask(lambda s: s.forget(_BATCH, self._registry.clock()))
             usage = await self._usage()
         return usage
 
@@ -160,12 +159,13 @@ class Limits:
 
     # Both -------------------------------------------------------------------------------------------------------------
 
-    async def _evict(self, count: int, now: float, owner: str | None = None) -> list[store.Evicted]:
+    async def _evict(self, count: int, owner: str | None = None) -> list[store.Evicted]:
         """Ends those that were parked longest ago, a batch at a time; fewer, if no more are parked."""
         gone: list[store.Evicted] = []
         while len(gone) < count:
             batch = min(_BATCH, count - len(gone))
-            evicted = await self._store.ask(lambda s, most=batch: s.evict(most, now, owner=owner))  # type: ignore[misc]
+            now = self._registry.clock()  # of each call: an old one would put back what the store has seen to pass
+            evicted = await self._store.ask(lambda s, most=batch, now=now: s.evict(most, now, owner=owner))  # type: ignore[misc]
             gone += evicted
             for reason in (store.Reason.EVICTED, store.Reason.EXPIRED):
                 await self._lose([one.id for one in evicted if one.reason is reason], reason)

@@ -166,7 +166,7 @@ class Takeovers:
 
         def taken(kept: store.Store) -> tuple[list[int | store.Gone], list[Kept | store.Gone]]:
             answers = kept.claim(request.claims(), self._registry.clock(), request.asked)
-            return answers, _looked_for(request, slice(PORTION), kept)
+            return answers, self._looked_for(request, slice(PORTION), kept)
 
         answers, first = await self._store.ask_soon(taken)
         fences = list[int]()
@@ -195,7 +195,7 @@ class Takeovers:
                 del restored[: len(part)]
             if restored:
                 portion = slice(len(taken), len(taken) + PORTION)
-                again = await self._store.ask_soon(partial(_looked_for, request, portion))
+                again = await self._store.ask_soon(partial(self._looked_for, request, portion))
 
     async def _admitted(self, request: ResumeRequest) -> list[Restored]:
         """What each sequence goes on from, before it is claimed."""
@@ -222,7 +222,7 @@ class Takeovers:
             await self._checkpointer.write_soon((), untokened)
         request.check()
         for first in range(0, len(request.ids), PORTION):
-            part = await self._store.ask_soon(partial(_looked_for, request, slice(first, first + PORTION)))
+            part = await self._store.ask_soon(partial(self._looked_for, request, slice(first, first + PORTION)))
             request.check()
             seen += part
             if any(isinstance(one, store.Gone) for one in part):
@@ -266,6 +266,6 @@ class Takeovers:
             for one in restored[those]:
                 request.check_exact(one)
 
-
-def _looked_for(request: ResumeRequest, part: slice, kept: store.Store) -> list[Kept | store.Gone]:
-    return decoded(kept.read(request.claims(part), request.asked), request.answered[part])
+    def _looked_for(self, request: ResumeRequest, part: slice, kept: store.Store) -> list[Kept | store.Gone]:
+        """In the store's thread: what it has of some of them."""
+        return decoded(kept.read(request.claims(part), self._registry.clock()), request.answered[part])

@@ -17,7 +17,7 @@ from server.durability.checkpointer import Checkpointer
 from server.errors import StoreFailed
 from server.meter import Limits
 from server.stores.memory import MemoryStore
-from server.stores.store import Claim, Creation, End, Reason, Write
+from server.stores.store import Claim, Creation, End, Evicted, Reason, Write
 from server.stores.terms import LEASE, Terms
 from server.streams import handles
 from tests.server import world as worlds
@@ -850,6 +850,25 @@ def test_many_give_way_in_portions_so_that_nobody_waits_for_all_of_them(
         world.maintain(0)
     assert [call.args[0] for call in evict.call_args_list] == [500, 500, 300]
     assert world.store.usage().sequences == 1
+    world.close()
+
+
+def test_while_limits_are_enforced_for_long_each_call_of_the_store_is_told_the_time_of_that_call(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    world = limited(tmp_path_factory, max_parked=1)
+    many = [Write(f"{n}", 1, 0, b"", Creation(bytes(32), "ann", "recall"), awake=False) for n in range(1_301)]
+    world.store.write(many, world.now)
+    told, evict = list[bool](), world.store._store.evict
+
+    def slow(count: int, now: float, *, owner: str | None = None) -> list[Evicted]:
+        told.append(now == world.now)
+        world.now += 60.0
+        return evict(count, now, owner=owner)
+
+    with patch.object(world.store._store, "evict", slow):
+        world.maintain(0)
+    assert told == [True] * 3
     world.close()
 
 
