@@ -1,4 +1,4 @@
-"""Which of the blocks that are ready get the rows of a batch: accounts by weight, however much each has waiting. Pure.
+"""Which of the blocks that are ready get the rows of a batch: accounts by weight, and of an account its streams. Pure.
 
 What an account does not need is the others'. Who is alone gets all of a batch.
 """
@@ -30,29 +30,45 @@ class Take:
 
 
 class _Queue:
-    """Blocks in their order."""
+    """Blocks of an account. Those of one stream run in their order, and streams take turns."""
 
     def __init__(self) -> None:
-        self._blocks: OrderedDict[Block, None] = OrderedDict()  # from which any can be taken out quickly
+        self._streams: OrderedDict[object, OrderedDict[Block, None]] = OrderedDict()  # any block is found quickly
         self.rows = 0  # of all of them
 
     def put(self, block: Block) -> None:
-        self._blocks[block] = None
+        if (own := self._streams.get(block.stream)) is None:
+            own = self._streams[block.stream] = OrderedDict()
+        own[block] = None
         self.rows += block.rows
 
     def remove(self, block: Block) -> None:
-        del self._blocks[block]
+        own = self._streams[block.stream]
+        del own[block]
+        if not own:
+            del self._streams[block.stream]
         self.rows -= block.rows
 
     def take(self, room: int) -> list[Take]:
-        """So many rows at most: a block is taken out, though the last one may have more of them."""
+        """So many rows at most: a block is taken out, though it may have more of them."""
         takes = list[Take]()
-        while room > 0 and self._blocks:
-            block, _ = self._blocks.popitem(last=False)
-            self.rows -= block.rows
-            rows = min(room, block.rows)
-            takes.append(Take(block, block.first, rows))
-            room -= rows
+        part = max(BRIEF, -(-room // max(1, len(self._streams))))  # of a stream, before the next one has its turn
+        while room > 0 and self._streams:
+            stream, own = self._streams.popitem(last=False)
+            left = min(part, room)
+            while left > 0 and own:
+                block, _ = own.popitem(last=False)
+                self.rows -= block.rows
+                rows = min(room if block.apart else left, block.rows)
+                takes.append(Take(block, block.first, rows))
+                left -= rows
+                room -= rows
+            if own:
+                self._streams[stream] = own
+        for take in takes if room else ():  # no other block has any
+            more = min(room, take.block.rows - take.rows)
+            take.rows += more
+            room -= more
         return takes
 
 

@@ -198,7 +198,7 @@ class Window:
             self._ready.extend(entries)
 
     def _submit(self, group: Group, block: Block) -> None:
-        block.account = self._account
+        block.account, block.stream = self._account, self
         self.outstanding += block.sink.size
         self._blocks[block] = group
         group.model.batcher.submit(block)

@@ -14,6 +14,9 @@ from server.runtime.shares import BRIEF, LATELY, Shares, Take
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
+
+NOBODY: Any = None
 
 
 class Ready:
@@ -57,6 +60,35 @@ def test_who_has_ten_thousand_ready_steps_keeps_nobody_from_a_batch_who_has_one(
     for _ in range(LATELY):
         ready.take(256)
     assert ready.take(256)[0] == 256
+
+
+@pytest.mark.parametrize("size", [1, 64, 500])
+@pytest.mark.parametrize("singles", [True, False])
+def test_of_an_account_streams_take_turns_so_that_who_has_little_does_not_wait_for_ten_thousand_ready_steps(
+    size: int, singles: bool
+) -> None:
+    ready = Ready(1.0)
+    many = [
+        Block(np.arange(size), 1, {}, False, NOBODY, ready.accounts[0], "many", singles=singles)
+        for _ in range(10_000 // size)
+    ]
+    few = [
+        Block(np.arange(rows), 1, {}, False, NOBODY, ready.accounts[0], f"few {rows}", singles=singles)
+        for rows in (1, 16)
+    ]
+    for block in [*many, *few]:
+        ready.shares.put(block)
+    assert [ready.take(256), ready.take(256)] == [[256]] * 2
+    assert [block.left for block in few] == [0, 0]
+
+
+def test_blocks_of_a_stream_run_in_their_order_and_fill_a_batch_where_no_other_has_more() -> None:
+    ready = Ready(1.0)
+    blocks = [Block(np.arange(100), 1, {}, False, NOBODY, ready.accounts[0], stream) for stream in "aab"]
+    for block in blocks:
+        ready.shares.put(block)
+    ready.take(240)
+    assert [block.left for block in blocks] == [0, 60, 0]
 
 
 def test_a_batch_is_divided_by_weight_where_all_have_more_than_their_part() -> None:
