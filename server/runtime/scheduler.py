@@ -47,7 +47,7 @@ class Block:
     trace: bool  # whether any of its steps is to be traced
     sink: Sink
     account: Meter = EVERYBODY  # whose work it is
-    stream: object = None  # whose of that account
+    stream: object = None  # which stream of that account it came on; None: on several
     singles: bool = False  # its steps came each by itself
     apart: bool = False  # its rows, which are several, are answered as they run, not once all have
     done: int = 0  # steps of a chunk, rows of a fleet

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MOST = 2**14  # bytes of the answer to each: all gates of two layers of 256 units take 12 KiB
 # takes what makes the answers to some of them, and for how many bytes each counts
 Write = Callable[[slice, Callable[[], SeveralAnswered], int], None]
-Inputs = Mapping[str, np.ndarray]  # as the check left them
+Checked = tuple[np.ndarray, Mapping[str, np.ndarray]]  # the slots [N] of some sequences, and the inputs of their steps
 
 
 class Member(NamedTuple):
@@ -52,8 +52,8 @@ def member(handles: Handles, window: Window, account: Meter, handle: int, step: 
     return Member(handles, window, account, group, handle, slot)
 
 
-def checked(members: Sequence[Member], given: Named) -> Inputs | None:
-    """The inputs, [1, N, ...row] each, of a step of each member's sequence; all are of one model and manner.
+def checked(members: Sequence[Member], given: Named) -> Checked | None:
+    """The slots, and the inputs, [1, N, ...row] each, of a step of each member's sequence, all of one model and manner.
 
     `given` are [N, ...row] each, or [N, 1, ...row]. None: one is to be refused, or has to wait for others.
     """
@@ -62,15 +62,16 @@ def checked(members: Sequence[Member], given: Named) -> Inputs | None:
         inputs = model.check.singles(given, len(members))
     except BadInput:
         return None
-    return inputs if model.batcher.has_run(_slots(members)) else None
+    slots = np.array([member.slot for member in members])
+    return (slots, inputs) if model.batcher.has_run(slots) else None
 
 
-def join(members: Sequence[Member], steps: np.ndarray, inputs: Inputs, answered: Sequence[int], write: Write) -> None:
-    """Takes the step `steps` [N] of each member's sequence, with `inputs` that were `checked`.
+def join(members: Sequence[Member], steps: np.ndarray, found: Checked, answered: Sequence[int], write: Write) -> None:
+    """Takes the step `steps` [N] of each member's sequence, which was `checked`.
 
     `answered` [N]: how many answers the client has. `write` is given the answers to some of them.
     """
-    group, slots = members[0].group, _slots(members)
+    group, (slots, inputs) = members[0].group, found
     model = group.model
     model.watermarks.acknowledge(slots, answered, steps)
     accounts = {member.account for member in members}
@@ -83,10 +84,6 @@ def join(members: Sequence[Member], steps: np.ndarray, inputs: Inputs, answered:
         member.handles.next[member.handle] = step + 1
         member.window.join(member.group, block, joined.each)
     model.batcher.submit(block)
-
-
-def _slots(members: Sequence[Member]) -> np.ndarray:
-    return np.array([member.slot for member in members])
 
 
 class Joined:

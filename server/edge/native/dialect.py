@@ -93,19 +93,19 @@ class NativeDialect:
         """See Dialect."""
         plain, members = [single.request for single in singles], [single.member for single in singles]
         try:
-            inputs = checked(members, [(plain[0].layout.name, requests.joined(plain))])
+            found = checked(members, [(plain[0].layout.name, requests.joined(plain))])
         except Exception:
             log.exception("steps that came together are taken one by one")
             return False
-        if inputs is not None:
+        if found is not None:
             join(
                 members,
                 np.array([each.first_step for each in plain]),
-                inputs,
+                found,
                 [each.answered for each in plain],
                 lambda those, make, each: write(those, lambda: self._writer.several(make()), each),
             )
-        return inputs is not None
+        return found is not None
 
     def _fleet(self, message: sequence_pb2.FleetSteps, stream: Stream, beside: Beside) -> None:
         handles, steps, answered = (beside.get(x, x) for x in (message.handles, message.steps, message.answered))

@@ -29,6 +29,7 @@ from tidegate.v1 import sequence_pb2 as pb
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from server.durability.registry import Registry
     from tests.surviving_client import Survivor
 
 ROWS = np.random.default_rng(7).normal(size=(60, 3)).astype(np.float32)
@@ -46,6 +47,20 @@ def opened(world: World, count: int = 1) -> list[Survivor]:
     fresh = world.open(0, count)
     world.settle()
     return fresh
+
+
+def asleep(world: World, count: int) -> tuple[list[Survivor], Registry]:
+    """Sequences after four steps, whose states are in the store alone; and those that the server knows of."""
+    some = opened(world, count)
+    for one in some:
+        world.give(0, one, ROWS[:4])
+    world.settle()
+    world.write(0)
+    world.now += 3_600
+    world.maintain(0)
+    registry = world.servers[0].keeper._registry
+    assert [registry.get(one.id).slot for one in some] == [-1] * count
+    return some, registry
 
 
 def flow(world: World, who: int = 0) -> None:
@@ -938,15 +953,7 @@ def test_a_store_that_has_lost_its_data_gets_quiet_sequences_written_again(world
 def test_a_store_that_has_lost_its_data_has_lost_those_asleep_and_their_clients_hear_why(
     world: World, found: str
 ) -> None:
-    some = opened(world, 3)
-    for one in some:
-        world.give(0, one, ROWS[:4])
-    world.settle()
-    world.write(0)
-    world.now += 3_600
-    world.maintain(0)
-    registry = world.servers[0].keeper._registry
-    assert [registry.get(one.id).slot for one in some] == [-1] * 3
+    some, registry = asleep(world, 3)
     kept = world.store._store
     world.store._store = MemoryStore(Terms(keep=1))
     stays = kept.read([Claim(some[0].id, registry.get(some[0].id).digest)], world.now)[0]
@@ -1049,15 +1056,7 @@ def test_who_resumes_one_that_sleeps_is_answered_although_the_store_may_have_los
     """What is known of the loss is that nothing is stored; the store is still asked which of those asleep it has."""
     world = World(tmp_path_factory.getbasetemp())
     world.connect(0, 0)
-    some = opened(world, 2)
-    for one in some:
-        world.give(0, one, ROWS[:4])
-    world.settle()
-    world.write(0)
-    world.now += 3_600
-    world.maintain(0)
-    registry = world.servers[0].keeper._registry
-    assert [registry.get(one.id).slot for one in some] == [-1] * 2
+    some, registry = asleep(world, 2)
     world.store._store = MemoryStore(Terms(keep=1))
     checkpoint, written = Checkpointer.checkpoint, Counter[str]()
 

@@ -57,9 +57,9 @@ class Clients:
         """Whether a step of each was taken as one."""
         members = [member for member in self.members(step) if member is not None]
         given = {"inputs": [("", ROWS[step])], "answered": [step] * MANY} | changed
-        if len(members) < MANY or (inputs := checked(members, given["inputs"])) is None:
+        if len(members) < MANY or (found := checked(members, given["inputs"])) is None:
             return False
-        join(members, np.full(MANY, step), inputs, given["answered"], self.write)
+        join(members, np.full(MANY, step), found, given["answered"], self.write)
         return True
 
     def write(self, those: slice, make: Callable[[], SeveralAnswered], each: int) -> None:
